@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+TOOLS := tools/bin
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+run: ## Start Keymeter with a private Postgres and a Stripe simulator on http://127.0.0.1:8080
+	@scripts/run
+
+build: ## Build the production binary into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/keymeter ./cmd/keymeter
+
+test: ## Run every test, with the race detector
+	scripts/test
+
+generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
+	$(TOOLS)/oapi-codegen -config tools/oapi-server.yaml openapi.yaml
+	$(TOOLS)/oapi-codegen -config tools/oapi-client.yaml openapi.yaml
+	$(TOOLS)/sqlc generate
+
+drift: ## Fail if gen/ or go.mod is not what its sources make
+	scripts/drift
+
+lint: $(TOOLS)/.built ## Run the linters
+	$(TOOLS)/golangci-lint run
+
+fmt: $(TOOLS)/.built ## Format the code
+	$(TOOLS)/golangci-lint fmt
+
+$(TOOLS)/.built: tools/go.mod tools/go.sum
+	cd tools && go build -o bin/ tool
+	touch $@
+
+.PHONY: help run build test generate drift lint fmt
