@@ -49,6 +49,8 @@ CREATE TABLE balances (
     tier           text NOT NULL,
     capped         boolean NOT NULL,
     granted        bigint NOT NULL CHECK (granted >= 0),
+    -- What the plans of this period include. granted is less where an earlier period used some of it.
+    included       bigint NOT NULL CHECK (included >= 0),
     tts            bigint NOT NULL DEFAULT 0 CHECK (tts >= 0),
     stt            bigint NOT NULL DEFAULT 0 CHECK (stt >= 0),
     llm            bigint NOT NULL DEFAULT 0 CHECK (llm >= 0),

@@ -2,7 +2,7 @@
 SELECT * FROM billing_accounts WHERE account_id = $1;
 
 -- name: LockBillingAccount :one
-SELECT * FROM billing_accounts WHERE account_id = $1 FOR UPDATE;
+SELECT * FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE;
 
 -- name: FindBillingAccountByCustomer :one
 SELECT * FROM billing_accounts WHERE customer_id = $1;
@@ -36,5 +36,3 @@ SELECT EXISTS (SELECT FROM stripe_events WHERE id = $1);
 INSERT INTO stripe_events (id, type, account_id, handled_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (id) DO NOTHING;
 
--- name: BillingContact :one
-SELECT id, name, email FROM accounts WHERE id = $1;

@@ -8,18 +8,22 @@ SELECT * FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO
 -- Whoever opens, closes or changes a period holds the account's row.
 SELECT tier, created_at FROM accounts WHERE id = $1 FOR NO KEY UPDATE;
 
--- name: InsertBalance :one
-INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-RETURNING *;
+-- name: InsertBalance :exec
+INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted,
+                      included)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: UsedInMonth :one
+SELECT coalesce(sum(used), 0)::bigint FROM balances
+WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4;
 
 -- name: ClosePeriod :exec
 UPDATE balances SET ends_at = $3 WHERE account_id = $1 AND period = $2;
 
--- name: ChangePeriod :one
-UPDATE balances SET tier = sqlc.arg(tier), capped = sqlc.arg(capped), granted = granted + sqlc.arg(more_granted)
-WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period)
-RETURNING *;
+-- name: ChangePeriod :exec
+UPDATE balances SET tier = sqlc.arg(tier), capped = sqlc.arg(capped), granted = granted + sqlc.arg(more_granted),
+    included = included + sqlc.arg(more_granted)
+WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
 
 -- name: InsertGrant :exec
 INSERT INTO credit_grants (id, account_id, period, kind, amount, source, created_at)

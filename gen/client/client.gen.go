@@ -659,18 +659,14 @@ type UsageEventResults struct {
 	Results []UsageEventResult `json:"results"`
 }
 
-// AccountIDInPath An account's id.
-//
-// Examples: acct_abc123
-type AccountIDInPath = AccountID
+// AccountIDInPath defines model for AccountIDInPath.
+type AccountIDInPath = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
-// KeyIDInPath A key's id.
-//
-// Examples: key_abc123
-type KeyIDInPath = KeyID
+// KeyIDInPath defines model for KeyIDInPath.
+type KeyIDInPath = string
 
 // Limit defines model for Limit.
 type Limit = int32

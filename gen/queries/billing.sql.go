@@ -10,23 +10,6 @@ import (
 	"time"
 )
 
-const billingContact = `-- name: BillingContact :one
-SELECT id, name, email FROM accounts WHERE id = $1
-`
-
-type BillingContactRow struct {
-	ID    string
-	Name  string
-	Email *string
-}
-
-func (q *Queries) BillingContact(ctx context.Context, id string) (BillingContactRow, error) {
-	row := q.db.QueryRow(ctx, billingContact, id)
-	var i BillingContactRow
-	err := row.Scan(&i.ID, &i.Name, &i.Email)
-	return i, err
-}
-
 const claimCheckout = `-- name: ClaimCheckout :execrows
 UPDATE billing_accounts SET busy_until = $1::timestamptz
 WHERE account_id = $2
@@ -120,7 +103,7 @@ func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventPa
 }
 
 const lockBillingAccount = `-- name: LockBillingAccount :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE account_id = $1 FOR UPDATE
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockBillingAccount(ctx context.Context, accountID string) (BillingAccount, error) {

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-const changePeriod = `-- name: ChangePeriod :one
-UPDATE balances SET tier = $1, capped = $2, granted = granted + $3
+const changePeriod = `-- name: ChangePeriod :exec
+UPDATE balances SET tier = $1, capped = $2, granted = granted + $3,
+    included = included + $3
 WHERE account_id = $4 AND period = $5
-RETURNING account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, tts, stt, llm, rag, used, requests
 `
 
 type ChangePeriodParams struct {
@@ -24,34 +24,15 @@ type ChangePeriodParams struct {
 	Period      int32
 }
 
-func (q *Queries) ChangePeriod(ctx context.Context, arg ChangePeriodParams) (Balance, error) {
-	row := q.db.QueryRow(ctx, changePeriod,
+func (q *Queries) ChangePeriod(ctx context.Context, arg ChangePeriodParams) error {
+	_, err := q.db.Exec(ctx, changePeriod,
 		arg.Tier,
 		arg.Capped,
 		arg.MoreGranted,
 		arg.AccountID,
 		arg.Period,
 	)
-	var i Balance
-	err := row.Scan(
-		&i.AccountID,
-		&i.Period,
-		&i.Source,
-		&i.Anchor,
-		&i.Months,
-		&i.StartsAt,
-		&i.EndsAt,
-		&i.Tier,
-		&i.Capped,
-		&i.Granted,
-		&i.Tts,
-		&i.Stt,
-		&i.Llm,
-		&i.Rag,
-		&i.Used,
-		&i.Requests,
-	)
-	return i, err
+	return err
 }
 
 const closePeriod = `-- name: ClosePeriod :exec
@@ -129,10 +110,10 @@ func (q *Queries) FindUsageEvents(ctx context.Context, arg FindUsageEventsParams
 	return items, nil
 }
 
-const insertBalance = `-- name: InsertBalance :one
-INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-RETURNING account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, tts, stt, llm, rag, used, requests
+const insertBalance = `-- name: InsertBalance :exec
+INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted,
+                      included)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 `
 
 type InsertBalanceParams struct {
@@ -146,10 +127,11 @@ type InsertBalanceParams struct {
 	Tier      string
 	Capped    bool
 	Granted   int64
+	Included  int64
 }
 
-func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) (Balance, error) {
-	row := q.db.QueryRow(ctx, insertBalance,
+func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) error {
+	_, err := q.db.Exec(ctx, insertBalance,
 		arg.AccountID,
 		arg.Period,
 		arg.Source,
@@ -160,27 +142,9 @@ func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) (B
 		arg.Tier,
 		arg.Capped,
 		arg.Granted,
+		arg.Included,
 	)
-	var i Balance
-	err := row.Scan(
-		&i.AccountID,
-		&i.Period,
-		&i.Source,
-		&i.Anchor,
-		&i.Months,
-		&i.StartsAt,
-		&i.EndsAt,
-		&i.Tier,
-		&i.Capped,
-		&i.Granted,
-		&i.Tts,
-		&i.Stt,
-		&i.Llm,
-		&i.Rag,
-		&i.Used,
-		&i.Requests,
-	)
-	return i, err
+	return err
 }
 
 const insertGrant = `-- name: InsertGrant :exec
@@ -257,7 +221,7 @@ func (q *Queries) KeyAccounts(ctx context.Context, ids []string) ([]KeyAccountsR
 }
 
 const latestBalance = `-- name: LatestBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, tts, stt, llm, rag, used, requests FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1
 `
 
 func (q *Queries) LatestBalance(ctx context.Context, accountID string) (Balance, error) {
@@ -274,6 +238,7 @@ func (q *Queries) LatestBalance(ctx context.Context, accountID string) (Balance,
 		&i.Tier,
 		&i.Capped,
 		&i.Granted,
+		&i.Included,
 		&i.Tts,
 		&i.Stt,
 		&i.Llm,
@@ -302,7 +267,7 @@ func (q *Queries) LockAccountTier(ctx context.Context, id string) (LockAccountTi
 }
 
 const lockLatestBalance = `-- name: LockLatestBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, tts, stt, llm, rag, used, requests FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockLatestBalance(ctx context.Context, accountID string) (Balance, error) {
@@ -319,6 +284,7 @@ func (q *Queries) LockLatestBalance(ctx context.Context, accountID string) (Bala
 		&i.Tier,
 		&i.Capped,
 		&i.Granted,
+		&i.Included,
 		&i.Tts,
 		&i.Stt,
 		&i.Llm,
@@ -357,4 +323,28 @@ func (q *Queries) Spend(ctx context.Context, arg SpendParams) error {
 		arg.Period,
 	)
 	return err
+}
+
+const usedInMonth = `-- name: UsedInMonth :one
+SELECT coalesce(sum(used), 0)::bigint FROM balances
+WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4
+`
+
+type UsedInMonthParams struct {
+	AccountID string
+	Source    string
+	Anchor    time.Time
+	Months    int32
+}
+
+func (q *Queries) UsedInMonth(ctx context.Context, arg UsedInMonthParams) (int64, error) {
+	row := q.db.QueryRow(ctx, usedInMonth,
+		arg.AccountID,
+		arg.Source,
+		arg.Anchor,
+		arg.Months,
+	)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
 }

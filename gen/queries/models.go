@@ -43,6 +43,7 @@ type Balance struct {
 	Tier      string
 	Capped    bool
 	Granted   int64
+	Included  int64
 	Tts       int64
 	Stt       int64
 	Llm       int64

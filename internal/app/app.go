@@ -1,0 +1,187 @@
+// Package app wires the parts into a server and runs it.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keymeter/keymeter/internal/accounts"
+	"github.com/keymeter/keymeter/internal/billing"
+	"github.com/keymeter/keymeter/internal/credits"
+	"github.com/keymeter/keymeter/internal/httpapi"
+	"github.com/keymeter/keymeter/internal/idempotency"
+	"github.com/keymeter/keymeter/internal/ids"
+	"github.com/keymeter/keymeter/internal/keys"
+	"github.com/keymeter/keymeter/internal/postgres"
+	"github.com/keymeter/keymeter/internal/stripe"
+)
+
+// Outside is what a server takes from the world around it.
+type Outside struct {
+	Now    func() time.Time
+	Rand   io.Reader // cryptographically secure
+	Logger *slog.Logger
+}
+
+// App is a server that is built and not yet running.
+type App struct {
+	cfg         Config
+	outside     Outside
+	pool        *postgres.Pool
+	draining    chan struct{} // closed when the server is told to stop
+	accounts    *accounts.Accounts
+	keys        *keys.Keys
+	idempotency *idempotency.Keeper
+	handler     http.Handler
+}
+
+// Build connects the parts. It does not listen, and needs no database yet unless it migrates.
+func Build(ctx context.Context, cfg Config, o Outside) (*App, error) {
+	p, err := cfg.parse()
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	pool, err := postgres.Open(ctx, cfg.DatabaseURL, cfg.DatabaseMaxConns)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{cfg: cfg, outside: o, pool: pool, draining: make(chan struct{})}
+	if err := errors.Join(a.prepareSchema(ctx), a.wire(p)); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) prepareSchema(ctx context.Context) error {
+	if a.cfg.MigrateOnStart {
+		return postgres.Migrate(ctx, a.pool)
+	}
+	pending, err := postgres.Pending(ctx, a.pool)
+	if err != nil {
+		return fmt.Errorf("look at the schema: %w", err)
+	}
+	if pending {
+		return errors.New("the schema is not up to date: run keymeter migrate, or set KEYMETER_MIGRATE_ON_START")
+	}
+	return nil
+}
+
+func (a *App) wire(p parsed) error {
+	source := ids.NewSource(a.outside.Now, a.outside.Rand)
+	a.accounts = accounts.New(a.pool, source, a.outside.Now)
+	a.keys = keys.New(keys.Config{
+		Pool: a.pool, IDs: source, Now: a.outside.Now, Rand: a.outside.Rand, Format: p.format, Peppers: p.peppers,
+	})
+	a.idempotency = idempotency.New(a.pool, a.outside.Now, a.outside.Rand, p.peppers.Current())
+	balances := credits.New(a.pool, source, a.outside.Now, p.catalogue)
+	bill := billing.Config{
+		Pool: a.pool, IDs: source, Now: a.outside.Now, Catalogue: p.catalogue, Accounts: a.accounts, Credits: balances,
+		Redirects: p.redirects,
+	}
+	edge := httpapi.Config{
+		Accounts: a.accounts, Keys: a.keys, Credits: balances, Idempotency: a.idempotency, IDs: source, Tokens: p.tokens,
+		Now: a.outside.Now, Logger: a.outside.Logger, Ready: a.ready,
+	}
+	if a.cfg.StripeSecretKey != "" {
+		client := stripe.New(stripe.Config{
+			SecretKey: a.cfg.StripeSecretKey, WebhookSecrets: a.cfg.StripeWebhookSecrets, APIURL: a.cfg.StripeAPIURL,
+			Catalogue: p.catalogue, Now: a.outside.Now,
+		})
+		bill.Provider, edge.ReadStripeEvent = client, client.ReadEvent
+	}
+	edge.Billing = billing.New(bill)
+	var err error
+	a.handler, err = httpapi.New(edge)
+	return err
+}
+
+// Handler returns the server's HTTP handler.
+func (a *App) Handler() http.Handler { return a.handler }
+
+// FlushLastUsed writes when keys were last used, as Run does every few seconds.
+func (a *App) FlushLastUsed(ctx context.Context) error { return a.keys.FlushLastUsed(ctx) }
+
+// CreateAccount creates an account, for the command line.
+func (a *App) CreateAccount(ctx context.Context, p accounts.CreateParams) (account accounts.Account, err error) {
+	err = postgres.InTx(ctx, a.pool, func(tx postgres.Tx) error {
+		account, err = a.accounts.CreateTx(ctx, tx, p)
+		return err
+	})
+	return account, err
+}
+
+// CreateKey creates a key for an account, for the command line.
+func (a *App) CreateKey(ctx context.Context, accountID string, p keys.CreateParams) (created keys.Created, err error) {
+	if _, err := a.accounts.Get(ctx, accountID); err != nil {
+		return keys.Created{}, err
+	}
+	err = postgres.InTx(ctx, a.pool, func(tx postgres.Tx) error {
+		created, err = a.keys.CreateTx(ctx, tx, accountID, p)
+		return err
+	})
+	return created, err
+}
+
+// Listen opens the address that the settings name.
+func (a *App) Listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", a.cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on KEYMETER_ADDR: %w", err)
+	}
+	return listener, nil
+}
+
+// Run serves until ctx is done, then lets running requests end and writes what is still in memory. Close follows it.
+func (a *App) Run(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: a.handler, ErrorLog: slog.NewLogLogger(a.outside.Logger.Handler(), slog.LevelWarn),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-running.Done()
+		close(a.draining)
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
+		defer cancel()
+		return server.Shutdown(stop)
+	})
+	group.Go(func() error { return a.loop(running, lastUsedEvery, "write last use of keys", a.keys.FlushLastUsed) })
+	group.Go(func() error { return a.loop(running, forgetEvery, "forget idempotency keys", a.idempotency.Forget) })
+	err := group.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, a.keys.FlushLastUsed(last))
+}
+
+// Close releases the database.
+func (a *App) Close() { a.pool.Close() }
+
+var errDraining = errors.New("the server is stopping")
+
+func (a *App) ready(ctx context.Context) error {
+	select {
+	case <-a.draining:
+		return errDraining
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return a.pool.Ping(ctx)
+}

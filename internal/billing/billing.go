@@ -1,0 +1,107 @@
+// Package billing is what an account has bought: checkout, the portal, and the tier that follows from the state of the
+// subscription at the billing provider.
+package billing
+
+import (
+	"context"
+	"time"
+
+	"github.com/keymeter/keymeter/internal/accounts"
+	"github.com/keymeter/keymeter/internal/credits"
+	"github.com/keymeter/keymeter/internal/fault"
+	"github.com/keymeter/keymeter/internal/ids"
+	"github.com/keymeter/keymeter/internal/plans"
+	"github.com/keymeter/keymeter/internal/postgres"
+)
+
+// The refusals of this package.
+var (
+	ErrAlreadySubscribed = fault.New(fault.Conflict, "already_subscribed", "The account is subscribed to this tier already.")
+	ErrNeedsPayment      = fault.New(fault.Conflict, "subscription_needs_payment",
+		"The account has a subscription whose payment is due. Open the billing portal to settle it.")
+	ErrNoBillingAccount = fault.New(fault.Conflict, "no_billing_account",
+		"The account has never been through checkout, so it has no billing portal.")
+	ErrCheckoutInProgress = fault.New(fault.Conflict, "checkout_in_progress",
+		"Another checkout of this account is being made. Try again.")
+	ErrTierManaged = fault.New(fault.Conflict, "tier_managed_by_stripe",
+		"The account's tier follows from its Stripe subscription.")
+)
+
+// Config is what Billing works with. A nil Provider means that billing is not configured.
+type Config struct {
+	Pool      *postgres.Pool
+	IDs       *ids.Source
+	Now       func() time.Time
+	Catalogue *plans.Catalogue
+	Accounts  *accounts.Accounts
+	Credits   *credits.Credits
+	Provider  Provider
+	// Redirects says where users may be sent back to.
+	Redirects Redirects
+}
+
+// Billing sells subscriptions and follows their state.
+type Billing struct{ Config }
+
+// New returns the billing of the accounts in the database behind cfg.Pool.
+func New(cfg Config) *Billing { return &Billing{Config: cfg} }
+
+// State is what an account is subscribed to. ExpiresAt is nil without a live subscription.
+type State struct {
+	Plan       plans.Plan
+	Balance    credits.Balance
+	CustomerID *string
+	ExpiresAt  *time.Time
+}
+
+// State returns what an account is subscribed to.
+func (b *Billing) State(ctx context.Context, accountID string) (State, error) {
+	// The balance comes first: if a change of plan commits in between, the tier read after it is the newer one.
+	balance, err := b.Credits.Current(ctx, accountID)
+	if err != nil {
+		return State{}, err
+	}
+	account, err := b.Accounts.Get(ctx, accountID)
+	if err != nil {
+		return State{}, err
+	}
+	bought, err := getAccount(ctx, b.Pool, accountID)
+	if err != nil {
+		return State{}, err
+	}
+	state := State{Plan: b.Catalogue.Plan(account.Tier), Balance: balance, CustomerID: account.StripeCustomerID}
+	if account.Tier != plans.Free { // a subscription that is not paid for does not carry a tier
+		state.ExpiresAt = bought.periodEnd
+	}
+	return state, nil
+}
+
+// SetTier sets an account's tier by hand. It returns ErrTierManaged if a live subscription says what the tier is.
+func (b *Billing) SetTier(ctx context.Context, accountID string, tier plans.Tier) (accounts.Account, error) {
+	var account accounts.Account
+	err := postgres.InTx(ctx, b.Pool, func(tx postgres.Tx) error {
+		var err error
+		if account, err = b.Accounts.GetTx(ctx, tx, accountID); err != nil {
+			return err
+		}
+		bought, err := lockAccount(ctx, tx, accountID)
+		if err != nil {
+			return err
+		}
+		if bought.subscriptionID != nil {
+			return ErrTierManaged
+		}
+		account.Tier = tier
+		return b.setPlanTx(ctx, tx, accountID, tier, nil)
+	})
+	return account, err
+}
+
+func (b *Billing) setPlanTx(
+	ctx context.Context, tx postgres.Tx, accountID string, tier plans.Tier, cycle *credits.Cycle,
+) error {
+	if err := b.Credits.ChangePlanTx(ctx, tx, accountID, b.Catalogue.Plan(tier), cycle); err != nil {
+		return err
+	}
+	return b.Accounts.SetTierTx(ctx, tx, accountID, tier)
+}

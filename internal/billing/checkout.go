@@ -1,0 +1,127 @@
+package billing
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keymeter/keymeter/internal/fault"
+	"github.com/keymeter/keymeter/internal/plans"
+)
+
+// checkoutClaim is how long a checkout may take to be made before another one may begin.
+const checkoutClaim = time.Minute
+
+// CheckoutParams describes what the user wants to buy. Key identifies the request, for retries.
+type CheckoutParams struct {
+	AccountID             string
+	Tier                  plans.Tier
+	SuccessURL, CancelURL string
+	Key                   string
+}
+
+// Checkout returns the page on which the user subscribes or, with a live subscription, confirms the change of plan. One
+// account makes one checkout at a time and has at most one that is open, so that it is never sold two subscriptions.
+func (b *Billing) Checkout(ctx context.Context, p CheckoutParams) (session Session, err error) {
+	wrong := append(b.Redirects.check("successUrl", p.SuccessURL), b.Redirects.check("cancelUrl", p.CancelURL)...)
+	if len(wrong) > 0 {
+		return Session{}, fault.InvalidFields(wrong)
+	}
+	if b.Provider == nil {
+		return Session{}, ErrNotConfigured
+	}
+	now := b.Now()
+	until := now.Add(checkoutClaim).Truncate(time.Microsecond) // what Postgres stores
+	if err := claimCheckout(ctx, b.Pool, p.AccountID, now, until); err != nil {
+		return Session{}, err
+	}
+	defer func() {
+		// The caller may be gone already; the claim goes all the same.
+		err = errors.Join(err, releaseCheckout(context.WithoutCancel(ctx), b.Pool, p.AccountID, until))
+	}()
+	customerID, err := b.ensureCustomer(ctx, p.AccountID)
+	if err != nil {
+		return Session{}, err
+	}
+	return b.sell(ctx, customerID, p)
+}
+
+func (b *Billing) sell(ctx context.Context, customerID string, p CheckoutParams) (Session, error) {
+	subscriptions, err := b.Provider.Subscriptions(ctx, customerID)
+	if err != nil {
+		return Session{}, err
+	}
+	plan := b.Catalogue.Plan(p.Tier)
+	current, ok := governing(subscriptions)
+	switch {
+	case !ok:
+		if err := b.Provider.ExpireCheckouts(ctx, customerID, p.Key); err != nil {
+			return Session{}, err
+		}
+		return b.Provider.CreateCheckout(ctx, Checkout{
+			AccountID: p.AccountID, CustomerID: customerID, Plan: plan,
+			SuccessURL: p.SuccessURL, CancelURL: p.CancelURL, Key: p.Key,
+		})
+	case current.Status != Active && current.Status != Trialing:
+		return Session{}, ErrNeedsPayment
+	case current.Tier == p.Tier:
+		return Session{}, ErrAlreadySubscribed
+	}
+	return b.Provider.CreatePlanChange(ctx, PlanChange{
+		CustomerID: customerID, Subscription: current, Plan: plan,
+		SuccessURL: p.SuccessURL, CancelURL: p.CancelURL, Key: p.Key,
+	})
+}
+
+// ensureCustomer returns the account's customer and creates it if there is none. It is called under the claim.
+func (b *Billing) ensureCustomer(ctx context.Context, accountID string) (string, error) {
+	bought, err := getAccount(ctx, b.Pool, accountID)
+	if err != nil || bought.customerID != nil {
+		return deref(bought.customerID), err
+	}
+	account, err := b.Accounts.Get(ctx, accountID)
+	if err != nil {
+		return "", err
+	}
+	id, err := b.Provider.CreateCustomer(ctx, Contact{AccountID: account.ID, Name: account.Name, Email: account.Email})
+	if err != nil {
+		return "", err
+	}
+	return id, setCustomer(ctx, b.Pool, accountID, id)
+}
+
+// PortalParams describes where the portal leads back to. ReturnURL may be nil. Key identifies the request, for retries.
+type PortalParams struct {
+	AccountID string
+	ReturnURL *string
+	Key       string
+}
+
+// Portal returns a page of the billing portal. An account that never had a customer is ErrNoBillingAccount.
+func (b *Billing) Portal(ctx context.Context, p PortalParams) (Session, error) {
+	returnURL := b.Redirects.PortalReturn
+	if p.ReturnURL != nil {
+		if wrong := b.Redirects.check("returnUrl", *p.ReturnURL); len(wrong) > 0 {
+			return Session{}, fault.InvalidFields(wrong)
+		}
+		returnURL = *p.ReturnURL
+	}
+	if b.Provider == nil {
+		return Session{}, ErrNotConfigured
+	}
+	bought, err := getAccount(ctx, b.Pool, p.AccountID)
+	if err != nil {
+		return Session{}, err
+	}
+	if bought.customerID == nil {
+		return Session{}, ErrNoBillingAccount
+	}
+	return b.Provider.CreatePortal(ctx, *bought.customerID, returnURL, p.Key)
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

@@ -1,0 +1,110 @@
+package billing
+
+import (
+	"context"
+	"time"
+
+	"github.com/keymeter/keymeter/gen/queries"
+	"github.com/keymeter/keymeter/internal/postgres"
+)
+
+// boughtRow is what we know of an account at the provider.
+type boughtRow struct {
+	customerID, subscriptionID *string
+	periodEnd                  *time.Time
+	version                    int64
+}
+
+func getAccount(ctx context.Context, db queries.DBTX, accountID string) (boughtRow, error) {
+	row, err := queries.New(db).GetBillingAccount(ctx, accountID)
+	if postgres.NoRows(err) {
+		return boughtRow{}, nil
+	}
+	return fromRow(row), err
+}
+
+// lockAccount returns the account's row and holds it. There is one afterwards.
+func lockAccount(ctx context.Context, db queries.DBTX, accountID string) (boughtRow, error) {
+	q := queries.New(db)
+	if err := q.EnsureBillingAccount(ctx, accountID); err != nil {
+		return boughtRow{}, err
+	}
+	row, err := q.LockBillingAccount(ctx, accountID)
+	return fromRow(row), err
+}
+
+func fromRow(row queries.BillingAccount) boughtRow {
+	return boughtRow{
+		customerID: row.CustomerID, subscriptionID: row.SubscriptionID,
+		periodEnd: row.CurrentPeriodEnd, version: row.Version,
+	}
+}
+
+func findByCustomer(ctx context.Context, db queries.DBTX, customerID string) (string, error) {
+	row, err := queries.New(db).FindBillingAccountByCustomer(ctx, &customerID)
+	if postgres.NoRows(err) {
+		return "", nil
+	}
+	return row.AccountID, err
+}
+
+// adoptCustomer gives the account the customer, if the account exists and has none. It returns "" if it can't.
+func adoptCustomer(ctx context.Context, pool *postgres.Pool, accountID, customerID string) (string, error) {
+	exists, err := queries.New(pool).AccountExists(ctx, accountID)
+	if err != nil || !exists {
+		return "", err
+	}
+	if err := setCustomer(ctx, pool, accountID, customerID); err != nil {
+		return "", err
+	}
+	return findByCustomer(ctx, pool, customerID)
+}
+
+func setCustomer(ctx context.Context, db queries.DBTX, accountID, customerID string) error {
+	q := queries.New(db)
+	if err := q.EnsureBillingAccount(ctx, accountID); err != nil {
+		return err
+	}
+	return q.SetCustomer(ctx, queries.SetCustomerParams{AccountID: accountID, CustomerID: customerID})
+}
+
+func claimCheckout(ctx context.Context, db queries.DBTX, accountID string, now, until time.Time) error {
+	q := queries.New(db)
+	if err := q.EnsureBillingAccount(ctx, accountID); err != nil {
+		return err
+	}
+	rows, err := q.ClaimCheckout(ctx, queries.ClaimCheckoutParams{AccountID: accountID, Now: now, Until: until})
+	if err == nil && rows == 0 {
+		return ErrCheckoutInProgress
+	}
+	return err
+}
+
+func releaseCheckout(ctx context.Context, db queries.DBTX, accountID string, until time.Time) error {
+	return queries.New(db).ReleaseCheckout(ctx, queries.ReleaseCheckoutParams{AccountID: accountID, Until: until})
+}
+
+// setSubscription writes the governing subscription, or that there is none.
+func setSubscription(ctx context.Context, db queries.DBTX, accountID string, s Subscription, ok bool) error {
+	params := queries.SetSubscriptionParams{AccountID: accountID}
+	if ok {
+		status := string(s.Status)
+		params.SubscriptionID, params.SubscriptionStatus, params.CurrentPeriodEnd = &s.ID, &status, &s.PeriodEnd
+	}
+	return queries.New(db).SetSubscription(ctx, params)
+}
+
+func eventHandled(ctx context.Context, db queries.DBTX, id string) (bool, error) {
+	return queries.New(db).StripeEventHandled(ctx, id)
+}
+
+func recordEvent(ctx context.Context, db queries.DBTX, e Event, accountID string, now time.Time) error {
+	var account *string
+	if accountID != "" {
+		account = &accountID
+	}
+	_, err := queries.New(db).InsertStripeEvent(ctx, queries.InsertStripeEventParams{
+		ID: e.ID, Type: e.Type, AccountID: account, HandledAt: now,
+	})
+	return err
+}

@@ -1,0 +1,146 @@
+package plans
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/goccy/go-yaml"
+)
+
+//go:embed catalogue.yaml
+var embedded []byte
+
+// Default returns the catalogue that is part of the binary.
+func Default() (*Catalogue, error) { return Parse(embedded) }
+
+// Parse reads a catalogue. It is refused whole if anything in it is missing, unknown or out of range.
+func Parse(source []byte) (*Catalogue, error) {
+	var f file
+	if err := yaml.NewDecoder(bytes.NewReader(source), yaml.DisallowUnknownField()).Decode(&f); err != nil {
+		return nil, fmt.Errorf("plan catalogue: %w", err)
+	}
+	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
+	if err := errors.Join(c.addTiers(f.Tiers), c.addPrices(f.Prices)); err != nil {
+		return nil, fmt.Errorf("plan catalogue: %w", err)
+	}
+	return c, nil
+}
+
+type file struct {
+	Tiers  []tierEntry             `yaml:"tiers"`
+	Prices map[Category]priceEntry `yaml:"prices"`
+}
+
+type tierEntry struct {
+	Tier            Tier   `yaml:"tier"`
+	Name            string `yaml:"name"`
+	MonthlyPrice    string `yaml:"monthlyPrice"`
+	MonthlyCredits  int64  `yaml:"monthlyCredits"`
+	OverageRate     string `yaml:"overageRate"`
+	CarryoverMonths int    `yaml:"carryoverMonths"`
+	StripeLookupKey string `yaml:"stripeLookupKey"`
+}
+
+type priceEntry struct {
+	Unit      int64                `yaml:"unit"`
+	Providers map[string]rateEntry `yaml:"providers"`
+}
+
+type rateEntry struct {
+	Input  int64 `yaml:"input"`
+	Output int64 `yaml:"output"`
+}
+
+func (c *Catalogue) addTiers(entries []tierEntry) error {
+	for _, e := range entries {
+		plan, err := e.plan()
+		if err != nil {
+			return fmt.Errorf("tier %q: %w", e.Tier, err)
+		}
+		if _, twice := c.plans[e.Tier]; twice {
+			return fmt.Errorf("tier %q is there twice", e.Tier)
+		}
+		if _, twice := c.TierOf(e.StripeLookupKey); twice {
+			return fmt.Errorf("stripeLookupKey %q is there twice", e.StripeLookupKey)
+		}
+		c.plans[e.Tier] = plan
+	}
+	for _, tier := range []Tier{Free, Starter, Pro, Scale} {
+		plan, ok := c.plans[tier]
+		switch {
+		case !ok:
+			return fmt.Errorf("tier %q is missing", tier)
+		case tier == Free && !plan.Capped:
+			return errors.New("the free tier can't have an overageRate: nobody would pay it")
+		case tier != Free && plan.StripeLookupKey == "":
+			return fmt.Errorf("tier %q needs a stripeLookupKey", tier)
+		}
+	}
+	if len(c.plans) != 4 {
+		return errors.New("the tiers are free, starter, pro and scale")
+	}
+	return nil
+}
+
+func (e tierEntry) plan() (Plan, error) {
+	price, ok := new(big.Rat).SetString(e.MonthlyPrice)
+	switch {
+	case e.Name == "":
+		return Plan{}, errors.New("name is missing")
+	case !ok || price.Sign() < 0:
+		return Plan{}, fmt.Errorf("monthlyPrice %q is not an amount of dollars", e.MonthlyPrice)
+	case e.MonthlyCredits <= 0 || e.MonthlyCredits > 1e15:
+		return Plan{}, errors.New("monthlyCredits must be between 1 and 10^15")
+	case e.CarryoverMonths < 0 || e.CarryoverMonths > 120:
+		return Plan{}, errors.New("carryoverMonths must be between 0 and 120")
+	}
+	micros, err := overageMicros(e.OverageRate)
+	return Plan{
+		Tier: e.Tier, Name: e.Name, MonthlyPrice: e.MonthlyPrice, MonthlyCredits: e.MonthlyCredits,
+		OverageMicros: micros, Capped: e.OverageRate == "", CarryoverMonths: e.CarryoverMonths,
+		StripeLookupKey: e.StripeLookupKey,
+	}, err
+}
+
+// overageMicros reads dollars a credit as micro-dollars, which must be whole.
+func overageMicros(dollars string) (int64, error) {
+	if dollars == "" {
+		return 0, nil
+	}
+	r, ok := new(big.Rat).SetString(dollars)
+	if !ok {
+		return 0, fmt.Errorf("overageRate %q is not an amount of dollars", dollars)
+	}
+	r.Mul(r, big.NewRat(1_000_000, 1))
+	if !r.IsInt() || !r.Num().IsInt64() || r.Sign() <= 0 || r.Num().Int64() > 1_000_000_000 {
+		return 0, fmt.Errorf("overageRate %q is not a positive, whole number of micro-dollars", dollars)
+	}
+	return r.Num().Int64(), nil
+}
+
+func (c *Catalogue) addPrices(entries map[Category]priceEntry) error {
+	for _, category := range []Category{TTS, STT, LLM, RAG} {
+		e, ok := entries[category]
+		if !ok || len(e.Providers) == 0 {
+			return fmt.Errorf("prices for %q are missing", category)
+		}
+		if e.Unit <= 0 {
+			return fmt.Errorf("prices for %q: unit must be positive", category)
+		}
+		list := priceList{unit: e.Unit, providers: map[string]rate{}}
+		for name, r := range e.Providers {
+			if r.Input < 0 || r.Output < 0 || max(r.Input, r.Output) > 1e9 {
+				return fmt.Errorf("price of %s/%s must be between 0 and 10^9", category, name)
+			}
+			list.providers[name] = rate{input: r.Input, output: r.Output}
+		}
+		c.prices[category] = list
+	}
+	if len(entries) != len(c.prices) {
+		return errors.New("the categories are tts, stt, llm and rag")
+	}
+	return nil
+}

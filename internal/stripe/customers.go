@@ -1,0 +1,44 @@
+package stripe
+
+import (
+	"context"
+
+	stripego "github.com/stripe/stripe-go/v76"
+
+	"github.com/keymeter/keymeter/internal/billing"
+)
+
+// CreateCustomer creates the account's customer and returns its id. Under one idempotency key an account has one
+// customer: the parameters are constant for it, else Stripe would refuse the repetition. Name and email follow by an
+// update.
+func (c *Client) CreateCustomer(ctx context.Context, contact billing.Contact) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	created, err := c.api.Customers.New(&stripego.CustomerParams{
+		Params:   write(ctx, "keymeter:customer:"+contact.AccountID),
+		Metadata: map[string]string{accountMetadata: contact.AccountID},
+	})
+	if err != nil {
+		return "", failed("create the customer", err)
+	}
+	_, err = c.api.Customers.Update(created.ID, &stripego.CustomerParams{
+		Params: stripego.Params{Context: ctx}, // what it sets is the same each time
+		Name:   stripego.String(contact.Name),
+		Email:  contact.Email,
+	})
+	return created.ID, failed("name the customer", err)
+}
+
+// CustomerAccount returns the account id that a customer was created for, "" if none.
+func (c *Client) CustomerAccount(ctx context.Context, customerID string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found, err := c.api.Customers.Get(customerID, &stripego.CustomerParams{Params: stripego.Params{Context: ctx}})
+	if missing(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", failed("get the customer", err)
+	}
+	return found.Metadata[accountMetadata], nil
+}

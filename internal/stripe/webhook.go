@@ -1,0 +1,114 @@
+package stripe
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stripe/stripe-go/v76/webhook"
+
+	"github.com/keymeter/keymeter/internal/billing"
+	"github.com/keymeter/keymeter/internal/fault"
+)
+
+// handled are the types of events after which a customer's subscription may have changed.
+var handled = map[string]bool{
+	"checkout.session.completed":           true,
+	"customer.subscription.created":        true,
+	"customer.subscription.deleted":        true,
+	"customer.subscription.paused":         true,
+	"customer.subscription.resumed":        true,
+	"customer.subscription.trial_will_end": true,
+	"customer.subscription.updated":        true,
+	"invoice.paid":                         true,
+	"invoice.payment_failed":               true,
+}
+
+// payload is all that is read of an event. These fields are the same in every version of Stripe's API.
+type payload struct {
+	ID       string `json:"id"`
+	Type     string `json:"type"`
+	Livemode bool   `json:"livemode"`
+	Data     struct {
+		Object struct {
+			Customer json.RawMessage `json:"customer"`
+		} `json:"object"`
+	} `json:"data"`
+}
+
+// ReadEvent checks the signature of an event on its raw body and returns it. ok is false for an event that is genuine
+// but of no interest.
+func (c *Client) ReadEvent(body []byte, signature string) (e billing.Event, ok bool, err error) {
+	if err := c.verify(body, signature); err != nil {
+		return billing.Event{}, false, err
+	}
+	var p payload
+	if err := json.Unmarshal(body, &p); err != nil {
+		return billing.Event{}, false, fault.New(fault.Invalid, "invalid_request", "The body is not a Stripe event.").Because(err)
+	}
+	if p.Livemode != c.live() {
+		return billing.Event{}, false, fault.InvalidField("livemode", "is not that of the Stripe key of this server")
+	}
+	customerID := customerOf(p.Data.Object.Customer)
+	if !handled[p.Type] || customerID == "" || p.ID == "" {
+		return billing.Event{}, false, nil
+	}
+	return billing.Event{ID: p.ID, Type: p.Type, CustomerID: customerID}, true, nil
+}
+
+// customerOf reads a customer, which is an id or an object with one.
+func customerOf(raw json.RawMessage) string {
+	var id string
+	if json.Unmarshal(raw, &id) == nil {
+		return id
+	}
+	var expanded struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(raw, &expanded) != nil {
+		return ""
+	}
+	return expanded.ID
+}
+
+// tolerance is how far the time of a signature may lie from ours, as Stripe's libraries have it.
+const tolerance = 5 * time.Minute
+
+// verify tries each secret: while one is being rotated, events are signed with the old or the new.
+func (c *Client) verify(body []byte, signature string) error {
+	if err := fresh(signature, c.cfg.Now()); err != nil {
+		return billing.ErrInvalidSignature.Because(err)
+	}
+	var tried []error
+	for _, secret := range c.cfg.WebhookSecrets {
+		err := webhook.ValidatePayloadIgnoringTolerance(body, signature, secret)
+		if err == nil {
+			return nil
+		}
+		tried = append(tried, err)
+	}
+	return billing.ErrInvalidSignature.Because(errors.Join(tried...))
+}
+
+// fresh refuses a signature that is too old, so that an event can't be replayed, or too far ahead, which stripe-go
+// would accept and which could be replayed for long.
+func fresh(signature string, now time.Time) error {
+	for part := range strings.SplitSeq(signature, ",") {
+		value, ok := strings.CutPrefix(strings.TrimSpace(part), "t=")
+		if !ok {
+			continue
+		}
+		unix, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return fmt.Errorf("time of the signature: %w", err)
+		}
+		if age := now.Sub(time.Unix(unix, 0)); age > tolerance || age < -tolerance {
+			return fmt.Errorf("the signature is %s old", age)
+		}
+		return nil
+	}
+	return errors.New("the signature has no time")
+}
