@@ -88,7 +88,7 @@ func (c *Credits) openTx(ctx context.Context, tx postgres.Tx, accountID string, 
 }
 
 // startTx opens the period that begins so many months after the cycle's anchor, and grants the plan's credits, less what
-// an earlier period of the same month used: it was granted then. It does not begin before the given time, where the
+// an earlier period of the same month of a subscription used: it was paid for once. It does not begin before the given time, where the
 // period before it ends.
 func (c *Credits) startTx(
 	ctx context.Context, tx postgres.Tx, before Balance, plan plans.Plan, months int, notBefore time.Time,
@@ -103,9 +103,12 @@ func (c *Credits) startTx(
 	if !next.StartsAt.Before(next.EndsAt) {
 		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
 	}
-	used, err := usedInMonth(ctx, tx, next)
-	if err != nil {
-		return Balance{}, err
+	var used int64
+	if cycle.Source != OwnSource {
+		var err error
+		if used, err = usedInMonth(ctx, tx, next); err != nil {
+			return Balance{}, err
+		}
 	}
 	next.Granted = max(0, plan.MonthlyCredits-used)
 	if err := insertBalance(ctx, tx, next); err != nil || next.Granted == 0 {

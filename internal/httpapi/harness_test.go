@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -346,6 +347,23 @@ func (w *world) count(query string, args ...any) int {
 	var n int
 	require.NoError(w.t, w.pool.QueryRow(context.Background(), "SELECT count(*) FROM "+query, args...).Scan(&n))
 	return n
+}
+
+// cutDatabase ends every connection to the database and lets nobody in again.
+func (w *world) cutDatabase() {
+	w.t.Helper()
+	ctx := context.Background()
+	cfg, err := pgx.ParseConfig(w.cfg.DatabaseURL)
+	require.NoError(w.t, err)
+	database := cfg.Database
+	cfg.Database = "postgres"
+	admin, err := pgx.ConnectConfig(ctx, cfg)
+	require.NoError(w.t, err)
+	defer func() { _ = admin.Close(ctx) }()
+	_, err = admin.Exec(ctx, "ALTER DATABASE "+pgx.Identifier{database}.Sanitize()+" ALLOW_CONNECTIONS false")
+	require.NoError(w.t, err)
+	_, err = admin.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
+	require.NoError(w.t, err)
 }
 
 // dump returns the whole database as text, bytes in their escape format.

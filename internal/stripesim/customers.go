@@ -1,0 +1,101 @@
+package stripesim
+
+import "time"
+
+type customer struct {
+	id          string
+	created     time.Time
+	email       string
+	name        string
+	phone       string
+	description string
+	metadata    map[string]string
+
+	invoicePrefix string
+	invoices      int
+	currency      string // set by the first subscription
+}
+
+func (s *Sim) createCustomer(c *call) (object, *apiError) {
+	cust := s.newCustomer(c.now)
+	cust.apply(c.params)
+	if c.err != nil {
+		return nil, c.err
+	}
+	s.addCustomer(c.cause, cust)
+	return renderCustomer(cust), nil
+}
+
+func (s *Sim) newCustomer(now time.Time) *customer {
+	return &customer{id: s.ids.next("cus_", 14), created: now, invoicePrefix: s.ids.next("", 8)}
+}
+
+func (s *Sim) addCustomer(by cause, cust *customer) {
+	s.customers.add(cust.id, cust)
+	s.emit(by, "customer.created", renderCustomer(cust), nil)
+}
+
+func (s *Sim) updateCustomer(c *call) (object, *apiError) {
+	cust, ok := s.customers.get(c.id)
+	if !ok {
+		return nil, notFound("customer", c.id)
+	}
+	next := *cust
+	next.apply(c.params)
+	if c.err != nil {
+		return nil, c.err
+	}
+	before := renderCustomer(cust)
+	*cust = next
+	s.emitUpdate(c.cause, "customer.updated", before, renderCustomer(cust))
+	return renderCustomer(cust), nil
+}
+
+func (cust *customer) apply(p *params) {
+	for name, field := range map[string]*string{
+		"email": &cust.email, "name": &cust.name, "phone": &cust.phone, "description": &cust.description,
+	} {
+		if p.has(name) {
+			*field = p.str(name)
+		}
+	}
+	cust.metadata = p.merge("metadata", cust.metadata)
+}
+
+func (s *Sim) getCustomer(c *call) (object, *apiError) {
+	cust, ok := s.customers.get(c.id)
+	if !ok {
+		return nil, notFound("customer", c.id)
+	}
+	return renderCustomer(cust), nil
+}
+
+func (s *Sim) listCustomers(c *call) (object, *apiError) {
+	email := c.str("email")
+	return c.page(s.customers.newest(func(cust *customer) bool {
+		return email == "" || cust.email == email
+	}, renderCustomer))
+}
+
+// customerParam reads a parameter that must name a customer if it is given.
+func (s *Sim) customerParam(c *call, name string) string {
+	id := c.str(name)
+	if _, ok := s.customers.get(id); id != "" && !ok {
+		c.fail(noSuch("customer", id, name))
+	}
+	return id
+}
+
+func renderCustomer(c *customer) object {
+	return object{
+		"id": c.id, "object": "customer", "address": nil, "balance": 0, "created": c.created.Unix(),
+		"currency": orNull(c.currency), "default_source": nil, "delinquent": false, "description": orNull(c.description),
+		"discount": nil, "email": orNull(c.email), "invoice_prefix": c.invoicePrefix,
+		"invoice_settings": object{
+			"custom_fields": nil, "default_payment_method": nil, "footer": nil, "rendering_options": nil,
+		},
+		"livemode": false, "metadata": renderMetadata(c.metadata), "name": orNull(c.name),
+		"next_invoice_sequence": c.invoices + 1, "phone": orNull(c.phone), "preferred_locales": []any{},
+		"shipping": nil, "tax_exempt": "none", "test_clock": nil,
+	}
+}

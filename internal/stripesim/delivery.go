@@ -1,0 +1,186 @@
+package stripesim
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const (
+	maxAttempts  = 10
+	firstBackoff = 200 * time.Millisecond
+	clockTick    = time.Second
+)
+
+// Run delivers events, one at a time and in order, and acts on the clock until
+// ctx is done. Nothing is delivered while it does not run. What was not
+// delivered stays queued for the next Run.
+func (s *Sim) Run(ctx context.Context) error {
+	if err := s.start(); err != nil {
+		return err
+	}
+	defer s.stop()
+	tick := time.NewTicker(clockTick)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		ev, changed := s.nextPending()
+		if ev != nil {
+			s.deliver(ctx, ev)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-tick.C:
+			s.Advance()
+		}
+	}
+	return nil
+}
+
+// WaitDelivered returns when every event emitted before the call has been
+// delivered, given up or skipped. It needs Run to be running.
+func (s *Sim) WaitDelivered(ctx context.Context) error {
+	s.mu.Lock()
+	target := len(s.events.items)
+	s.mu.Unlock()
+	for {
+		settled, changed := s.progress()
+		if settled >= target {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("stripesim: %d of %d events settled: %w", settled, target, ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+func (s *Sim) start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running {
+		return errors.New("stripesim: already running")
+	}
+	s.running = true
+	return nil
+}
+
+func (s *Sim) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = false
+}
+
+// signal wakes Run and everyone in WaitDelivered. The caller holds mu.
+func (s *Sim) signal() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// progress counts the settled events at the head of the queue.
+func (s *Sim) progress() (settled int, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.settled < len(s.events.items) && s.events.items[s.settled].state != Pending {
+		s.settled++
+	}
+	return s.settled, s.changed
+}
+
+func (s *Sim) nextPending() (*event, <-chan struct{}) {
+	settled, changed := s.progress()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if settled < len(s.events.items) {
+		return s.events.items[settled], changed
+	}
+	return nil, changed
+}
+
+// deliver tries one event until it is settled or ctx is done.
+func (s *Sim) deliver(ctx context.Context, ev *event) {
+	for ctx.Err() == nil {
+		attempt, err := s.attempt(ctx, ev)
+		switch {
+		case err == nil:
+			s.settle(ev, Delivered)
+			return
+		case ctx.Err() != nil: // a shutdown says nothing about the receiver
+			return
+		case attempt >= maxAttempts:
+			s.log.Error("stripe simulator gave up on an event", "event", ev.id, "type", ev.kind, "attempts", attempt, "error", err)
+			s.settle(ev, GivenUp)
+			return
+		}
+		s.log.Warn("stripe simulator will retry an event", "event", ev.id, "type", ev.kind, "attempt", attempt, "error", err)
+		pause := time.NewTimer(firstBackoff << (attempt - 1))
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+func (s *Sim) settle(ev *event, state DeliveryState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ev.state = state
+	s.signal()
+}
+
+// attempt sends the event once, freshly signed, and reads the receiver's verdict.
+func (s *Sim) attempt(ctx context.Context, ev *event) (attempt int, err error) {
+	s.mu.Lock()
+	ev.attempts++
+	attempt = ev.attempts
+	target, secret := s.webhookURL, s.webhookSecret
+	s.mu.Unlock()
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(ev.body))
+	if err != nil {
+		return attempt, err
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	req.Header.Set("Stripe-Signature", sign(secret, s.now(), ev.body))
+	req.Header.Set("User-Agent", "stripesim/1.0")
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return attempt, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody)) // so that the connection is reused
+	if resp.StatusCode/100 != 2 {
+		return attempt, fmt.Errorf("receiver answered %d", resp.StatusCode)
+	}
+	return attempt, nil
+}
+
+// sign makes the Stripe-Signature header.
+func sign(secret string, at time.Time, body []byte) string {
+	t := strconv.FormatInt(at.Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(secret))
+	_, _ = fmt.Fprintf(mac, "%s.%s", t, body) // a hash never fails to write
+	return "t=" + t + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// webhookClient copies the given client, because redirects must not be followed:
+// to Stripe a redirect is a failed delivery.
+func webhookClient(given *http.Client) *http.Client {
+	c := http.Client{Timeout: 10 * time.Second}
+	if given != nil {
+		c = *given
+	}
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
+}

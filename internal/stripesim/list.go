@@ -1,0 +1,41 @@
+package stripesim
+
+import "slices"
+
+const pageParams = "limit starting_after ending_before "
+
+// page cuts one page out of objects that are newest first.
+func (c *call) page(all []object) (object, *apiError) {
+	limit := int(c.integer("limit", 10, 1, 100))
+	from, to := 0, len(all)
+	after, before := c.str("starting_after"), c.str("ending_before")
+	if after != "" && before != "" {
+		return nil, invalid("ending_before", "You can only specify one of these parameters: starting_after, ending_before.")
+	}
+	if after != "" {
+		from = c.cursor(all, "starting_after") + 1
+	}
+	if before != "" {
+		to = c.cursor(all, "ending_before")
+		from = max(0, to-limit)
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	end := min(to, from+limit)
+	hasMore := end < len(all)
+	if before != "" {
+		hasMore = from > 0
+	}
+	return object{"object": "list", "data": append([]object{}, all[from:end]...), "has_more": hasMore, "url": c.path}, nil
+}
+
+func (c *call) cursor(all []object, param string) int {
+	id := c.str(param)
+	i := slices.IndexFunc(all, func(o object) bool { return o["id"] == id })
+	if i < 0 {
+		c.fail(noSuch("object", id, param))
+		return 0
+	}
+	return i
+}

@@ -1,0 +1,231 @@
+package stripesim
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+//go:embed pages.html
+var pagesFS embed.FS
+
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	"dollars": dollars,
+	"date":    func(t time.Time) string { return t.Format("2 January 2006") },
+}).ParseFS(pagesFS, "pages.html"))
+
+// pageError is a refusal shown to a person.
+type pageError struct {
+	status  int
+	message string
+}
+
+func (e *pageError) Error() string { return "stripesim: " + e.message }
+
+func (s *Sim) mountPages(mux *http.ServeMux) {
+	mux.HandleFunc("GET /c/pay/{id}", s.showCheckout)
+	mux.HandleFunc("POST /c/pay/{id}/complete", s.postComplete)
+	mux.HandleFunc("GET /p/session/{id}", s.showPortal)
+	mux.HandleFunc("POST /p/session/{id}/confirm", s.postConfirm)
+	mux.HandleFunc("POST /p/session/{id}/change", s.postChange)
+	mux.HandleFunc("POST /p/session/{id}/cancel", s.postCancel)
+	mux.HandleFunc("POST /p/session/{id}/resume", s.postResume)
+}
+
+type checkoutView struct {
+	ID, Product, CancelURL string
+	Total                  int64
+	Quantity               int64
+	AskEmail               bool
+}
+
+func (s *Sim) showCheckout(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.advance(s.now().UTC())
+	var view checkoutView
+	cs, ok := s.sessions.get(r.PathValue("id"))
+	open := ok && cs.status == sessionOpen
+	if open {
+		view = checkoutView{
+			ID: cs.id, Product: cs.price.product.name, CancelURL: cs.cancelURL, Total: cs.total(),
+			Quantity: cs.quantity, AskEmail: cs.customer == nil && cs.email == "",
+		}
+	}
+	s.mu.Unlock()
+	switch {
+	case !ok:
+		showError(w, &pageError{http.StatusNotFound, "There is no such checkout session."})
+	case !open:
+		showError(w, &pageError{http.StatusGone, "This checkout session is over."})
+	default:
+		show(w, http.StatusOK, "checkout", view)
+	}
+}
+
+func (s *Sim) postComplete(w http.ResponseWriter, r *http.Request) {
+	next, err := s.complete(r.PathValue("id"), r.PostFormValue("email"))
+	if err != nil {
+		showError(w, err)
+		return
+	}
+	redirect(w, next)
+}
+
+type priceView struct {
+	ID, Product string
+	Amount      int64
+}
+
+type subscriptionView struct {
+	ID, Status string
+	Price      priceView
+	PeriodEnd  time.Time
+	Ending     bool
+	Over       bool
+	Others     []priceView
+}
+
+type portalView struct {
+	ID, Kind, ReturnURL string
+	Done                bool
+	Subscriptions       []subscriptionView
+	Target              priceView
+}
+
+func (s *Sim) showPortal(w http.ResponseWriter, r *http.Request) {
+	view, err := s.viewPortal(r.PathValue("id"))
+	switch {
+	case err != nil:
+		showError(w, err)
+	case view.Kind != "":
+		show(w, http.StatusOK, "flow", view)
+	default:
+		show(w, http.StatusOK, "portal", view)
+	}
+}
+
+func (s *Sim) viewPortal(id string) (portalView, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance(s.now().UTC())
+	ps, ok := s.portals.get(id)
+	if !ok {
+		return portalView{}, &pageError{http.StatusNotFound, "There is no such portal session."}
+	}
+	view := portalView{ID: ps.id, ReturnURL: ps.returnURL}
+	if f := ps.flow; f != nil {
+		view.Kind, view.Done = f.kind, f.done
+		if f.subscription != nil {
+			view.Subscriptions = []subscriptionView{s.viewSubscription(f.subscription)}
+		}
+		if f.price != nil {
+			view.Target = viewPrice(f.price)
+		}
+		return view, nil
+	}
+	for _, sub := range s.subscriptions.oldestFirst() {
+		if sub.customer == ps.customer.id {
+			view.Subscriptions = append(view.Subscriptions, s.viewSubscription(sub))
+		}
+	}
+	return view, nil
+}
+
+func (s *Sim) viewSubscription(sub *subscription) subscriptionView {
+	v := subscriptionView{
+		ID: sub.id, Status: sub.status, Price: viewPrice(sub.price), PeriodEnd: sub.periodEnd,
+		Ending: sub.cancelAtPeriodEnd, Over: sub.status == statusCanceled,
+	}
+	for _, p := range s.prices.oldestFirst() {
+		if p != sub.price {
+			v.Others = append(v.Others, viewPrice(p))
+		}
+	}
+	return v
+}
+
+func viewPrice(p *price) priceView {
+	return priceView{ID: p.id, Product: p.product.name, Amount: p.unitAmount}
+}
+
+func (s *Sim) postConfirm(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	next, err := s.confirmFlow(id)
+	if err != nil {
+		showError(w, err)
+		return
+	}
+	redirect(w, firstOf(next, "/p/session/"+id))
+}
+
+func (s *Sim) postChange(w http.ResponseWriter, r *http.Request) {
+	s.act(w, r, func(sub *subscription, _ time.Time) error {
+		to, ok := s.prices.get(r.PostFormValue("price"))
+		if !ok {
+			return &pageError{http.StatusNotFound, "There is no such price."}
+		}
+		s.changePlan(sub, to, sub.quantity)
+		return nil
+	})
+}
+
+func (s *Sim) postCancel(w http.ResponseWriter, r *http.Request) {
+	s.act(w, r, func(sub *subscription, now time.Time) error {
+		if r.PostFormValue("when") == "now" {
+			s.cancelNow(cause{}, sub, now)
+			return nil
+		}
+		s.setCancelAtPeriodEnd(sub, true, now)
+		return nil
+	})
+}
+
+func (s *Sim) postResume(w http.ResponseWriter, r *http.Request) {
+	s.act(w, r, func(sub *subscription, now time.Time) error {
+		s.setCancelAtPeriodEnd(sub, false, now)
+		return nil
+	})
+}
+
+func (s *Sim) act(w http.ResponseWriter, r *http.Request, change func(*subscription, time.Time) error) {
+	id, sub := r.PathValue("id"), r.PostFormValue("subscription")
+	if err := s.portalAction(id, sub, change); err != nil {
+		showError(w, err)
+		return
+	}
+	redirect(w, "/p/session/"+id)
+}
+
+// redirect is http.Redirect without its rewriting of relative paths: the target
+// was checked when the session was made.
+func redirect(w http.ResponseWriter, to string) {
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+func showError(w http.ResponseWriter, err error) {
+	var refused *pageError
+	if !errors.As(err, &refused) {
+		refused = &pageError{http.StatusInternalServerError, "Something went wrong."}
+	}
+	show(w, refused.status, "error", refused.message)
+}
+
+func show(w http.ResponseWriter, status int, name string, view any) {
+	var buf bytes.Buffer
+	if err := pages.ExecuteTemplate(&buf, name, view); err != nil {
+		http.Error(w, "page template failed", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(buf.Len()))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	w.WriteHeader(status)
+	_, _ = w.Write(buf.Bytes())
+}
