@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,11 +24,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command(os.Stdout).Run(ctx, os.Args); err != nil {
+	err := command(os.Stdout).Run(ctx, os.Args)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "keymeter:", err)
-		stop()
-		os.Exit(1) //nolint:gocritic // stop has run
+		os.Exit(1)
 	}
 }
 
@@ -72,7 +73,7 @@ func outside(cfg app.Config) app.Outside {
 }
 
 func build(ctx context.Context) (*app.App, app.Config, error) {
-	cfg, err := app.ReadConfig()
+	cfg, err := app.ReadConfig(os.Environ())
 	if err != nil {
 		return nil, cfg, err
 	}
@@ -95,9 +96,9 @@ func serve(ctx context.Context, _ *cli.Command) error {
 }
 
 func migrate(ctx context.Context, _ *cli.Command) error {
-	url, err := app.ReadDatabaseURL()
-	if err != nil {
-		return err
+	url := os.Getenv("KEYMETER_DATABASE_URL") // all that this command needs of the settings
+	if url == "" {
+		return errors.New("settings: KEYMETER_DATABASE_URL is not set")
 	}
 	pool, err := postgres.Open(ctx, url, 0)
 	if err != nil {
@@ -126,7 +127,7 @@ func createAccount(ctx context.Context, c *cli.Command) error {
 func createKey(ctx context.Context, c *cli.Command) error {
 	days := c.Int("expires-in-days")
 	if days < 0 || days > 365 || days == 0 && c.IsSet("expires-in-days") {
-		return fmt.Errorf("--expires-in-days must be between 1 and 365")
+		return errors.New("--expires-in-days must be between 1 and 365")
 	}
 	a, _, err := build(ctx)
 	if err != nil {
@@ -152,7 +153,7 @@ func optional(c *cli.Command, flag string) *string {
 func version(_ context.Context, c *cli.Command) error {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return fmt.Errorf("this binary has no build information")
+		return errors.New("this binary has no build information")
 	}
 	_, err := fmt.Fprintln(c.Root().Writer, "keymeter", info.Main.Version, info.GoVersion)
 	return err

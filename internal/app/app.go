@@ -119,6 +119,24 @@ func (a *App) CreateAccount(ctx context.Context, p accounts.CreateParams) (accou
 	return account, err
 }
 
+// AccountByExternalID returns the account with the external id, or accounts.ErrNotFound.
+func (a *App) AccountByExternalID(ctx context.Context, externalID string) (accounts.Account, error) {
+	found, _, err := a.accounts.List(ctx, accounts.ListParams{Limit: 1, ExternalID: &externalID})
+	if err == nil && len(found) == 0 {
+		err = accounts.ErrNotFound
+	}
+	if err != nil {
+		return accounts.Account{}, err
+	}
+	return found[0], nil
+}
+
+// Recognises reports whether a raw key is valid now.
+func (a *App) Recognises(ctx context.Context, rawKey string) bool {
+	_, err := a.keys.Authenticate(ctx, rawKey)
+	return err == nil
+}
+
 // CreateKey creates a key for an account, for the command line.
 func (a *App) CreateKey(ctx context.Context, accountID string, p keys.CreateParams) (created keys.Created, err error) {
 	if _, err := a.accounts.Get(ctx, accountID); err != nil {

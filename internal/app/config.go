@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -45,10 +44,10 @@ type Config struct {
 	LogLevel  slog.Level `env:"KEYMETER_LOG_LEVEL" envDefault:"INFO" help:"DEBUG, INFO, WARN or ERROR"`
 }
 
-// ReadConfig reads the settings from the environment. Secrets are removed from it, so that no child process and no
-// crash report has them.
-func ReadConfig() (Config, error) {
-	cfg, err := env.ParseAs[Config]()
+// ReadConfig reads the settings from an environment, such as os.Environ. Secrets are removed from that of the process,
+// so that no child process has them.
+func ReadConfig(environment []string) (Config, error) {
+	cfg, err := env.ParseAsWithOptions[Config](env.Options{Environment: env.ToMap(environment)})
 	if err != nil {
 		return Config{}, fmt.Errorf("settings: %w", err)
 	}
@@ -56,15 +55,6 @@ func ReadConfig() (Config, error) {
 		return Config{}, fmt.Errorf("settings: %w", err)
 	}
 	return cfg, nil
-}
-
-// ReadDatabaseURL reads the one setting that commands on the database alone need.
-func ReadDatabaseURL() (string, error) {
-	url := os.Getenv("KEYMETER_DATABASE_URL")
-	if url == "" {
-		return "", errors.New("settings: KEYMETER_DATABASE_URL is not set")
-	}
-	return url, nil
 }
 
 // PrintSettings lists the settings with what they mean.
@@ -97,7 +87,7 @@ func (c Config) parse() (parsed, error) {
 	p.format, errs[0] = keys.NewFormat(c.KeyVendor, c.KeyEnvironment)
 	p.peppers, errs[1] = parsePeppers(c.Peppers)
 	p.tokens, errs[2] = httpapi.NewTokens(c.ServiceTokens, c.OperatorTokens)
-	p.catalogue, errs[3] = c.catalogue()
+	p.catalogue, errs[3] = plans.Load(c.Catalogue)
 	p.redirects, errs[4] = billing.NewRedirects(c.AllowedOrigins, c.PortalReturnURL)
 	switch {
 	case c.LogFormat != "json" && c.LogFormat != "text":
@@ -106,17 +96,6 @@ func (c Config) parse() (parsed, error) {
 		errs[5] = errors.New("KEYMETER_STRIPE_WEBHOOK_SECRETS is needed with KEYMETER_STRIPE_SECRET_KEY: tiers follow from webhooks")
 	}
 	return p, errors.Join(errs[:]...)
-}
-
-func (c Config) catalogue() (*plans.Catalogue, error) {
-	if c.Catalogue == "" {
-		return plans.Default()
-	}
-	source, err := os.ReadFile(c.Catalogue)
-	if err != nil {
-		return nil, fmt.Errorf("KEYMETER_CATALOGUE: %w", err)
-	}
-	return plans.Parse(source)
 }
 
 func parsePeppers(entries []string) (*keys.Peppers, error) {

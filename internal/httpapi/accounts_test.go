@@ -11,6 +11,7 @@ import (
 
 // serve serves another handler for the time of the test.
 func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return s.URL

@@ -56,8 +56,12 @@ func TestCredentials(t *testing.T) {
 				w.call(op.method, op.path, `{"bad":1}`, bearer(token)).wantProblem(http.StatusForbidden, "wrong_credential_kind")
 			}
 			for _, h := range []header{
-				{"X-Nothing", ""}, {"Authorization", ""}, {"Authorization", "Bearer"}, {"Authorization", "Bearer "},
-				{"Authorization", c.key.Key}, {"Authorization", "Basic " + c.key.Key},
+				{"X-Nothing", ""},
+				{"Authorization", ""},
+				{"Authorization", "Bearer"},
+				{"Authorization", "Bearer "},
+				{"Authorization", c.key.Key},
+				{"Authorization", "Basic " + c.key.Key},
 			} {
 				r := w.call(op.method, op.path, nil, h)
 				r.wantProblem(http.StatusUnauthorized, "missing_credential")

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -461,7 +462,7 @@ func TestWebhooksInAnyOrder(t *testing.T) {
 			want = "free"
 		}
 		events := w.sim.Events()[seen:]
-		deliveries := append(events, events...)
+		deliveries := slices.Concat(events, events)
 		r := rand.New(rand.NewPCG(seed, 0))
 		r.Shuffle(len(deliveries), func(i, j int) { deliveries[i], deliveries[j] = deliveries[j], deliveries[i] })
 		for _, e := range deliveries {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func readOperation(
 ) (*operation, error) {
 	o := &operation{id: op.OperationID, credential: credentialOf(doc, op)}
 	for i, p := range op.Parameters {
-		where := append(at[:len(at):len(at)], "parameters", strconv.Itoa(i), "schema")
+		where := slices.Concat(at, []string{"parameters", strconv.Itoa(i), "schema"})
 		if p.Ref != "" {
 			where = append(strings.Split(strings.TrimPrefix(p.Ref, "#/"), "/"), "schema")
 		}
@@ -83,7 +84,7 @@ func readOperation(
 	var err error
 	o.bodyRequired = op.RequestBody.Value.Required
 	o.body, err = compiler.Compile(
-		pointer(append(at[:len(at):len(at)], "requestBody", "content", echo.MIMEApplicationJSON, "schema")...))
+		pointer(slices.Concat(at, []string{"requestBody", "content", echo.MIMEApplicationJSON, "schema"})...))
 	return o, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 
 	"github.com/goccy/go-yaml"
 )
@@ -13,8 +14,17 @@ import (
 //go:embed catalogue.yaml
 var embedded []byte
 
-// Default returns the catalogue that is part of the binary.
-func Default() (*Catalogue, error) { return Parse(embedded) }
+// Load reads a catalogue from a file, or the one that is part of the binary if path is "".
+func Load(path string) (*Catalogue, error) {
+	if path == "" {
+		return Parse(embedded)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("plan catalogue: %w", err)
+	}
+	return Parse(source)
+}
 
 // Parse reads a catalogue. It is refused whole if anything in it is missing, unknown or out of range.
 func Parse(source []byte) (*Catalogue, error) {
