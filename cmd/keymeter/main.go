@@ -18,6 +18,7 @@ import (
 
 	"github.com/keymeter/keymeter/internal/accounts"
 	"github.com/keymeter/keymeter/internal/app"
+	"github.com/keymeter/keymeter/internal/httpapi"
 	"github.com/keymeter/keymeter/internal/keys"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
@@ -109,6 +110,11 @@ func migrate(ctx context.Context, _ *cli.Command) error {
 }
 
 func createAccount(ctx context.Context, c *cli.Command) error {
+	if err := check(c, "CreateAccountRequest", map[string]string{
+		"name": "name", "externalId": "external-id", "email": "email",
+	}); err != nil {
+		return err
+	}
 	a, _, err := build(ctx)
 	if err != nil {
 		return err
@@ -125,21 +131,34 @@ func createAccount(ctx context.Context, c *cli.Command) error {
 }
 
 func createKey(ctx context.Context, c *cli.Command) error {
-	days := c.Int("expires-in-days")
-	if days < 0 || days > 365 || days == 0 && c.IsSet("expires-in-days") {
-		return errors.New("--expires-in-days must be between 1 and 365")
+	err := check(c, "CreateKeyRequest", map[string]string{"name": "name", "expiresInDays": "expires-in-days"})
+	if err != nil {
+		return err
 	}
 	a, _, err := build(ctx)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	created, err := a.CreateKey(ctx, c.String("account"), keys.CreateParams{Name: c.String("name"), ExpiresInDays: days})
+	created, err := a.CreateKey(ctx, c.String("account"), keys.CreateParams{
+		Name: c.String("name"), ExpiresInDays: c.Int("expires-in-days"),
+	})
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(c.Root().Writer, created.Secret.Reveal())
 	return err
+}
+
+// check holds what the flags say to the contract, which bounds it as it does a request. flags are by field.
+func check(c *cli.Command, schema string, flags map[string]string) error {
+	value := map[string]any{}
+	for field, flag := range flags {
+		if c.IsSet(flag) {
+			value[field] = c.Value(flag)
+		}
+	}
+	return httpapi.CheckRequest(schema, value)
 }
 
 func optional(c *cli.Command, flag string) *string {

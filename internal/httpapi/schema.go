@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
+	"github.com/keymeter/keymeter/gen/api"
 	"github.com/keymeter/keymeter/internal/fault"
 )
 
@@ -190,4 +191,24 @@ func fieldName(root string, path []string) string {
 	default:
 		return string(text)
 	}
+}
+
+// CheckRequest checks a value against a request schema of the contract, for callers that do not come over HTTP.
+func CheckRequest(schema string, value map[string]any) error {
+	contractJSON, err := api.GetSpecJSON()
+	if err != nil {
+		return err
+	}
+	compiler, err := newSchemaCompiler(contractJSON)
+	if err != nil {
+		return err
+	}
+	compiled, err := compiler.Compile(pointer("components", "schemas", schema))
+	if err != nil {
+		return err
+	}
+	if err := compiled.Validate(value); err != nil {
+		return fault.InvalidFields(complaints(bodyField, err))
+	}
+	return nil
 }

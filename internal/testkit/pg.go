@@ -62,8 +62,8 @@ func Main(m *testing.M) {
 	shared.inMain = true
 	shared.mu.Unlock()
 	code := m.Run()
-	if err := shared.stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "testkit: stop the database server:", err)
+	if err := errors.Join(shared.stop(), built.remove()); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit: clean up:", err)
 		code = max(code, 1)
 	}
 	os.Exit(code)

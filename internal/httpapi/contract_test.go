@@ -1,0 +1,131 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/keymeter/keymeter/gen/client"
+)
+
+// Every operation says what it is for, shows what goes in and out, and lists what can go wrong.
+func TestContractIsComplete(t *testing.T) {
+	t.Parallel()
+	doc, err := oracle.doc() // which validates the document and its examples
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(doc.OpenAPI, "3.1"))
+	tags := map[string]bool{}
+	for _, tag := range doc.Tags {
+		require.NotEmpty(t, tag.Description)
+		tags[tag.Name] = true
+	}
+	ids := map[string]bool{}
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			at := method + " " + path
+			require.NotEmpty(t, op.OperationID, at)
+			require.False(t, ids[op.OperationID], at)
+			ids[op.OperationID] = true
+			require.Len(t, op.Tags, 1, at)
+			require.True(t, tags[op.Tags[0]], at)
+			require.NotEmpty(t, op.Summary, at)
+			require.NotEmpty(t, op.Description, at)
+			if op.RequestBody != nil {
+				requireExamples(t, at, op.RequestBody.Value.Content)
+			}
+			for status, response := range op.Responses.Map() {
+				if status != "204" {
+					requireExamples(t, at+" "+status, response.Value.Content)
+				}
+				if status >= "400" {
+					require.Contains(t, response.Value.Content, "application/problem+json", at+" "+status)
+				}
+			}
+			require.NotNil(t, op.Responses.Value("500"), at)
+			if op.Security == nil || len(*op.Security) > 0 {
+				for _, status := range []string{"400", "401", "403", "503"} {
+					require.NotNil(t, op.Responses.Value(status), at+" "+status)
+				}
+			}
+		}
+	}
+}
+
+func requireExamples(t *testing.T, at string, content openapi3.Content) {
+	t.Helper()
+	require.NotEmpty(t, content, at)
+	for kind, media := range content {
+		require.NotEmpty(t, media.Examples, at+" "+kind)
+	}
+}
+
+// Whatever is sent, the answer is on contract and never our fault.
+func TestNothingSentIsA5xx(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	tokens := map[string]string{"customerKey": c.key.Key, "serviceToken": theServiceToken, "operatorToken": theOperatorToken}
+	ops := operations(t)
+	leaf := rapid.OneOf(
+		rapid.Just[any](nil), rapid.Just[any](true), rapid.Just[any](c.ID), rapid.Just[any](c.key.ID), rapid.Just[any]("pro"),
+		rapid.Just[any]("2026-03-21T00:00:00Z"), rapid.Just[any]("https://a.com"), rapid.Just[any](json.Number("1e400")),
+		rapid.Just[any](json.Number("9223372036854775807")), rapid.Just[any](json.Number("0.5")), rapid.Just[any](json.Number("-0")),
+		rapid.Map(rapid.String(), func(s string) any { return s }), rapid.Map(rapid.Int64(), func(n int64) any { return n }),
+	)
+	field := rapid.SampledFrom([]string{
+		"name", "expiresInDays", "id", "accountId", "keyId", "category", "credits", "provider", "quantity", "outputQuantity",
+		"byok", "occurredAt", "tier", "successUrl", "cancelUrl", "returnUrl", "externalId", "email", "events", "", "\x00", "é",
+	})
+	object := rapid.MapOf(field, leaf)
+	body := rapid.OneOf(
+		rapid.Map(object, func(m map[string]any) any { return m }),
+		rapid.Map(rapid.SliceOfN(object, 0, 3), func(events []map[string]any) any { return map[string]any{"events": events} }),
+		leaf,
+	)
+	query := rapid.SampledFrom([]string{"", "?limit=5", "?limit=%00", "?cursor=%00", "?cursor=key_%F0%9F%98%80", "?limit=-1", "?%00=1", "?externalId=%ff"})
+	id := rapid.SampledFrom([]string{"key_x", "%00", "%2F", "..", "%F0%9F%98%80", "a%20b", strings.Repeat("k", 300)})
+	rapid.Check(t, func(rt *rapid.T) {
+		op := rapid.SampledFrom(ops).Draw(rt, "operation")
+		path := strings.NewReplacer("key_x", id.Draw(rt, "key"), "acct_x", id.Draw(rt, "account")).Replace(op.path)
+		encoded, err := json.Marshal(body.Draw(rt, "body"))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		r, err := w.tryURL(w.http.URL, op.method, path+query.Draw(rt, "query"), string(encoded), bearer(tokens[op.credential]))
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if r.status >= 500 {
+			rt.Fatalf("%s %s answered %d: %s", op.method, path, r.status, r.body)
+		}
+	})
+}
+
+// The generated client and the server understand each other.
+func TestGeneratedClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.newCustomer()
+	api, err := client.NewClientWithResponses(w.http.URL, client.WithRequestEditorFn(
+		func(_ context.Context, req *http.Request) error {
+			req.Header.Set("Authorization", "Bearer "+c.key.Key)
+			return nil
+		}))
+	require.NoError(t, err)
+	name, days := "From the client", int32(30)
+	created, err := api.CreateKeyWithResponse(t.Context(), nil, client.CreateKeyRequest{Name: &name, ExpiresInDays: &days})
+	require.NoError(t, err)
+	require.NotNil(t, created.JSON201, string(created.Body))
+	listed, err := api.ListKeysWithResponse(t.Context(), &client.ListKeysParams{})
+	require.NoError(t, err)
+	require.Equal(t, created.JSON201.ID, listed.JSON200.Data[0].ID)
+	missing, err := api.RevokeKeyWithResponse(t.Context(), "key_nobody")
+	require.NoError(t, err)
+	require.Equal(t, client.ErrorCodeKeyNotFound, missing.ApplicationProblemJSON404.Code)
+}
