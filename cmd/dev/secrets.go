@@ -9,6 +9,8 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/keymeter/keymeter/internal/app"
 	"github.com/keymeter/keymeter/internal/plans"
@@ -78,7 +80,10 @@ func (s secrets) config(databaseURL, stripeURL string) (app.Config, error) {
 		settings = append(settings, "KEYMETER_STRIPE_SECRET_KEY="+s.StripeKey,
 			"KEYMETER_STRIPE_WEBHOOK_SECRETS="+s.WebhookSecret, "KEYMETER_STRIPE_API_URL="+stripeURL)
 	}
-	return app.ReadConfig(append(settings, os.Environ()...))
+	environment := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "KEYMETER_DATABASE_URL=") || strings.HasSuffix(variable, "=") // empty is unset
+	})
+	return app.ReadConfig(append(settings, environment...))
 }
 
 // simulatedPrices are the catalogue's prices as they would stand at Stripe.

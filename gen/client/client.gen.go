@@ -610,7 +610,7 @@ type UsageEvent struct {
 	// Examples: key_abc123
 	KeyID *KeyID `json:"keyId,omitempty"`
 
-	// OccurredAt When it happened, at most 35 days ago and not in the future. Now, if left out.
+	// OccurredAt When it happened, at most 35 days ago and not in the future, beyond 5 minutes of leeway. Now, if left out.
 	OccurredAt *time.Time `json:"occurredAt,omitempty"`
 
 	// OutputQuantity Output tokens. Only for `llm`.

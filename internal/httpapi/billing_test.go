@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -519,4 +520,74 @@ func TestWebhookBodyLimit(t *testing.T) {
 	w := newWorld(t, withStripe)
 	w.webhook(webhookSecret, string(bytes.Repeat([]byte(" "), 1<<20+1))).
 		wantProblem(http.StatusRequestEntityTooLarge, "payload_too_large")
+}
+
+// rewrite makes the simulator's answers about subscriptions say something else.
+func (w *world) rewrite(old, replacement string) {
+	handler := w.sim.Handler()
+	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodGet || req.URL.Path != "/v1/subscriptions" {
+			handler.ServeHTTP(res, req)
+			return
+		}
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, req)
+		var compact bytes.Buffer
+		_ = json.Compact(&compact, recorder.Body.Bytes())
+		res.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(res, strings.ReplaceAll(compact.String(), old, replacement))
+	}))
+}
+
+// What the account may do in each state of a subscription that Stripe knows.
+func TestSubscriptionStates(t *testing.T) {
+	t.Parallel()
+	for status, tier := range map[string]string{
+		"active": "pro", "trialing": "pro", "past_due": "pro", "unpaid": "free", "paused": "free", "incomplete": "free",
+		"incomplete_expired": "free", "canceled": "free",
+	} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withStripe)
+			c := w.newCustomer()
+			w.subscribe(c, "pro")
+			customerID := *w.subscription(c).StripeCustomerID
+			w.record(event{"id": "used", "accountId": c.ID, "category": "rag", "credits": 50000}).want(http.StatusOK)
+
+			w.rewrite(`"status":"active"`, `"status":"`+status+`"`)
+			w.webhook(webhookSecret, hint("evt_state", "customer.subscription.updated", customerID)).want(http.StatusOK)
+			s := w.subscription(c)
+			require.Equal(t, tier, s.Tier)
+			require.Equal(t, tier == "pro", s.TierExpiresAt != nil)
+			switch status {
+			case "active", "trialing":
+				w.checkout(c, "pro").wantProblem(http.StatusConflict, "already_subscribed")
+				w.checkout(c, "scale").want(http.StatusOK)
+			case "past_due", "unpaid", "paused", "incomplete":
+				w.checkout(c, "pro").wantProblem(http.StatusConflict, "subscription_needs_payment")
+			default: // it is over: a new one may be sold
+				w.checkout(c, "pro").want(http.StatusOK)
+			}
+
+			w.rewrite("", "")
+			w.webhook(webhookSecret, hint("evt_back", "customer.subscription.updated", customerID)).want(http.StatusOK)
+			s = w.subscription(c)
+			require.Equal(t, "pro", s.Tier)
+			require.Equal(t, int64(150000), s.Credits.Remaining, "a month that is entered again was used before")
+		})
+	}
+}
+
+func TestPriceThatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	w.subscribe(c, "pro")
+	customerID := *w.subscription(c).StripeCustomerID
+	w.rewrite("keymeter_pro_monthly", "somebody_elses")
+	w.webhook(webhookSecret, hint("evt_price", "customer.subscription.updated", customerID)).want(http.StatusOK)
+	require.Equal(t, "free", w.subscription(c).Tier)
+	w.rewrite(`"lookup_key":"keymeter_pro_monthly","metadata":{}`, `"lookup_key":null,"metadata":{"keymeter_tier":"pro"}`)
+	w.webhook(webhookSecret, hint("evt_metadata", "customer.subscription.updated", customerID)).want(http.StatusOK)
+	require.Equal(t, "pro", w.subscription(c).Tier, "the lookup key has moved on to a newer price")
 }

@@ -87,8 +87,9 @@ func writeProblem(err error, c echo.Context) {
 	}
 	header.Set(echo.HeaderContentType, "application/problem+json")
 	c.Response().WriteHeader(status)
-	// The caller may be gone; there is nobody to tell.
-	_ = json.NewEncoder(c.Response()).Encode(problem)
+	encoder := json.NewEncoder(c.Response())
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(problem) // the caller may be gone; there is nobody to tell
 }
 
 // challenge is the WWW-Authenticate header, from RFC 6750 section 3: it names no error if there was no credential.

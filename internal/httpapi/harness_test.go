@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,16 +45,18 @@ type world struct {
 	cfg   app.Config
 	log   *logBuffer
 	// sim is the Stripe simulator, nil without one; stripe is its server, which a test may replace or close.
-	sim    *stripesim.Sim
-	stripe *httptest.Server
+	sim           *stripesim.Sim
+	stripe        *httptest.Server
+	stripeAnswers atomic.Value // the http.HandlerFunc of stripe
 }
 
 type option func(w *world)
 
 // withStripe connects the server to a Stripe simulator, whose webhooks reach it.
 func withStripe(w *world) {
-	w.stripe = httptest.NewUnstartedServer(nil)
-	w.stripe.Start()
+	w.stripe = httptest.NewServer(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+		w.stripeAnswers.Load().(http.HandlerFunc)(res, req)
+	}))
 	w.t.Cleanup(w.stripe.Close)
 	sim, err := stripesim.New(stripesim.Config{
 		SecretKey: stripeKey, WebhookSecret: webhookSecret, BaseURL: w.stripe.URL, Prices: simPrices,
@@ -61,7 +64,7 @@ func withStripe(w *world) {
 	})
 	require.NoError(w.t, err)
 	w.sim = sim
-	w.stripe.Config.Handler = sim.Handler()
+	w.stripeAnswers.Store(http.HandlerFunc(sim.Handler().ServeHTTP))
 	w.cfg.StripeSecretKey, w.cfg.StripeAPIURL = stripeKey, w.stripe.URL
 	w.cfg.StripeWebhookSecrets = []string{olderSecret, webhookSecret}
 }

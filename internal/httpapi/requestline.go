@@ -53,7 +53,10 @@ func logRequest(logger *slog.Logger, c echo.Context, err error, took time.Durati
 	if err != nil {
 		attrs = append(attrs, slog.String("error", errorText(err)))
 	}
-	if status >= http.StatusInternalServerError {
+	switch {
+	case status == http.StatusServiceUnavailable:
+		level = slog.LevelWarn
+	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	logger.LogAttrs(c.Request().Context(), level, "request", attrs...)

@@ -70,43 +70,44 @@ func Main(m *testing.M) {
 }
 
 // DB returns a pool on a fresh, migrated database of the test's own; both end with the test.
-func DB(t testing.TB) *pgxpool.Pool {
-	t.Helper()
-	pool, err := postgres.Open(t.Context(), DatabaseURL(t), maxPoolConnections)
+func DB(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	pool, err := postgres.Open(tb.Context(), DatabaseURL(tb), maxPoolConnections)
 	if err != nil {
-		t.Fatal("testkit: ", err)
+		tb.Fatal("testkit: ", err)
 	}
-	t.Cleanup(func() { closePool(t, pool) })
+	tb.Cleanup(func() { closePool(tb, pool) })
 	return pool
 }
 
 // DatabaseURL is DB for tests that start processes or make pools of their own.
-func DatabaseURL(t testing.TB) string {
-	t.Helper()
-	adminURL, template, err := shared.get(t.Context())
+func DatabaseURL(tb testing.TB) string {
+	tb.Helper()
+	adminURL, template, err := shared.get(tb.Context())
 	if err != nil {
-		t.Fatal("testkit: ", err)
+		tb.Fatal("testkit: ", err)
 	}
 	name := "test_" + strings.ToLower(rand.Text())
 	// Settings of a database are not copied with it, so the time zone has to be set on each.
-	err = execute(t.Context(), adminURL,
+	err = execute(tb.Context(), adminURL,
 		"CREATE DATABASE "+name+" TEMPLATE "+template+" STRATEGY file_copy",
 		"ALTER DATABASE "+name+" SET timezone = '"+timeZone+"'")
 	if err != nil {
-		t.Fatal("testkit: create a database: ", err)
+		tb.Fatal("testkit: create a database: ", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience) // the test's own is over by now
 		defer cancel()
 		if err := execute(ctx, adminURL, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Error("testkit: drop the database: ", err)
+			tb.Error("testkit: drop the database: ", err)
 		}
 	})
 	return withDatabase(adminURL, name)
 }
 
 // closePool waits for connections in use, but not for ever: a test that keeps one should fail, not hang.
-func closePool(t testing.TB, pool *pgxpool.Pool) {
+func closePool(tb testing.TB, pool *pgxpool.Pool) {
+	tb.Helper()
 	closed := make(chan struct{})
 	go func() {
 		pool.Close()
@@ -115,7 +116,7 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 	select {
 	case <-closed:
 	case <-time.After(closeTimeout):
-		t.Errorf("testkit: the test did not give back %d database connections", pool.Stat().AcquiredConns())
+		tb.Errorf("testkit: the test did not give back %d database connections", pool.Stat().AcquiredConns())
 	}
 }
 
@@ -276,7 +277,7 @@ func withDatabase(serverURL, name string) string {
 func scratchDir() string {
 	const memory, enough = "/dev/shm", 2 << 30
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(memory, &st); err != nil || uint64(st.Bavail)*uint64(st.Bsize) < enough {
+	if err := syscall.Statfs(memory, &st); err != nil || st.Bavail*uint64(st.Bsize) < enough {
 		return os.TempDir()
 	}
 	probe, err := os.MkdirTemp(memory, "keymeter-probe-")
