@@ -130,7 +130,7 @@ func TestStory(t *testing.T) {
 		script.WriteString(block[1] + "\n")
 	}
 
-	dir, err := os.MkdirTemp("", "keymeter-dev-")
+	dir, err := os.MkdirTemp("", "keymeter-dev-") //nolint:usetesting // root's Postgres can't enter what TempDir makes
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755)) // root runs Postgres as another user, who has to pass

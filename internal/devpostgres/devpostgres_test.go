@@ -31,10 +31,10 @@ func TestMain(m *testing.M) {
 func ownUntilKilled(dir string) {
 	s, err := Start(context.Background(), testOptions(dir, true))
 	if err != nil {
-		fmt.Println("failed:", err)
+		_, _ = fmt.Fprintln(os.Stdout, "failed:", err)
 		os.Exit(1)
 	}
-	fmt.Println("ready", s.process.handle.Pid, s.URL("postgres"))
+	_, _ = fmt.Fprintln(os.Stdout, "ready", s.process.handle.Pid, s.URL("postgres"))
 	time.Sleep(time.Minute) // a test that dies must not leave us behind for ever
 	os.Exit(1)
 }
@@ -51,7 +51,7 @@ func testOptions(dir string, durable bool) Options {
 // clusterDir is t.TempDir for a cluster: the user whom root runs postgres as can pass it.
 func clusterDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "devpostgres-test-")
+	dir, err := os.MkdirTemp("", "devpostgres-test-") //nolint:usetesting // t.TempDir is closed to other users
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o711))
 	t.Cleanup(func() { require.NoError(t, Remove(context.Background(), dir)) })
@@ -284,13 +284,10 @@ func TestStart_unreachableDir(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root runs postgres as another user")
 	}
-	closed, err := os.MkdirTemp("", "devpostgres-test-closed-") // 0700
-	require.NoError(t, err)
-	dir := filepath.Join(closed, "pg")
+	dir := filepath.Join(t.TempDir(), "pg") // below a folder that is closed to other users
 	t.Cleanup(func() {
 		require.NoError(t, Remove(context.Background(), dir))
 		require.NoDirExists(t, substituteDir(dir))
-		require.NoError(t, os.RemoveAll(closed))
 	})
 	for range 2 {
 		s := startServer(t, testOptions(dir, true))

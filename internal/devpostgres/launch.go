@@ -37,12 +37,12 @@ func (c *cluster) launch(ctx context.Context, o Options) (*Server, error) {
 	for attempt := 1; ; attempt++ {
 		port := o.Port
 		if port == 0 {
-			if port, err = freePort(); err != nil {
+			if port, err = freePort(ctx); err != nil {
 				return nil, err
 			}
 		}
 		s := &Server{port: port, password: password, done: make(chan struct{})}
-		if s.process, err = c.spawn(o, port); err != nil {
+		if s.process, err = c.spawn(ctx, o, port); err != nil {
 			return nil, err
 		}
 		err = c.awaitReady(ctx, s)
@@ -66,14 +66,15 @@ func passes(err error, wantedPort int) bool {
 		wantedPort == 0 && strings.Contains(text, "could not create any TCP/IP sockets")
 }
 
-func (c *cluster) spawn(o Options, port int) (*process, error) {
+func (c *cluster) spawn(ctx context.Context, o Options, port int) (*process, error) {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_TRUNC | syscall.O_NOFOLLOW // as root: no way to aim it at other files
 	logFile, err := os.OpenFile(c.logFile(), flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = logFile.Close() }()
-	cmd := exec.Command(c.bin.path("postgres"), c.args(o, port)...)
+	ctx = context.WithoutCancel(ctx) // the server outlives its start
+	cmd := exec.CommandContext(ctx, c.bin.path("postgres"), c.args(o, port)...)
 	cmd.Dir = "/"
 	cmd.Env = childEnv()
 	cmd.Stdout, cmd.Stderr = logFile, logFile
@@ -175,8 +176,8 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 // signal to a process that has ended is no error: that is what the caller wants.
 func (p *process) signal(sig os.Signal) { _ = p.handle.Signal(sig) }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}

@@ -32,8 +32,8 @@ func stopStray(ctx context.Context, dataDir string, log *slog.Logger) error {
 		return err
 	}
 	lines := strings.Split(string(content), "\n")
-	pid, err := strconv.Atoi(lines[0])
-	if err != nil || len(lines) < 2 || pid <= 1 {
+	pid, _ := strconv.Atoi(lines[0]) // 0 if it is no number
+	if len(lines) < 2 || pid <= 1 {
 		return nil // PostgreSQL itself tells best what is wrong with its file
 	}
 	if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {

@@ -21,11 +21,11 @@ type binaries struct {
 var built = binaries{path: map[string]string{}}
 
 // Binary builds a command of this module, such as "./cmd/keymeter", once, and returns where it is.
-func Binary(t testing.TB, pkg string) string {
-	t.Helper()
+func Binary(tb testing.TB, pkg string) string {
+	tb.Helper()
 	path, err := built.get(pkg)
 	if err != nil {
-		t.Fatal("testkit: ", err)
+		tb.Fatal("testkit: ", err)
 	}
 	return path
 }
