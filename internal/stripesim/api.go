@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 const maxBody = 1 << 20
@@ -15,8 +16,8 @@ const maxBody = 1 << 20
 // cause is what an event names as its origin: an API request, or nothing when a
 // person on a hosted page or the clock did it.
 type cause struct {
-	requestID      string
-	idempotencyKey string
+	RequestID      string
+	IdempotencyKey string
 }
 
 // call is one API request on its way through a handler.
@@ -30,8 +31,8 @@ type call struct {
 
 // answer is a finished response, kept when an idempotency key asks for it.
 type answer struct {
-	status int
-	body   []byte
+	Status int
+	Body   []byte
 }
 
 // endpoint turns a route into an HTTP handler. A route without a run function
@@ -51,9 +52,9 @@ func (s *Sim) endpoint(rt route) http.Handler {
 		} else {
 			a = s.serve(rt, r, c, h)
 		}
-		s.log.Debug("stripe simulator request", "method", r.Method, "path", r.URL.Path, "status", a.status, "request_id", requestID)
-		w.WriteHeader(a.status)
-		_, _ = w.Write(a.body) // the client is gone; nothing to do about it
+		s.log.Debug("stripe simulator request", "method", r.Method, "path", r.URL.Path, "status", a.Status, "request_id", requestID)
+		w.WriteHeader(a.Status)
+		_, _ = w.Write(a.Body) // the client is gone; nothing to do about it
 	})
 }
 
@@ -77,9 +78,12 @@ func (s *Sim) admit(w http.ResponseWriter, r *http.Request, requestID string) (*
 	if r.Method == http.MethodPost { // Stripe ignores the header elsewhere
 		key = r.Header.Get("Idempotency-Key")
 	}
+	if len(key) > 255 || !utf8.ValidString(key) {
+		return nil, invalid("", "Idempotency keys can be up to 255 characters.")
+	}
 	return &call{
 		params: parseParams(form), path: r.URL.Path, id: r.PathValue("id"), now: s.now().UTC(),
-		cause: cause{requestID: requestID, idempotencyKey: key},
+		cause: cause{RequestID: requestID, IdempotencyKey: key},
 	}, nil
 }
 
@@ -120,26 +124,45 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *apiError) {
 	for name, values := range query {
 		form[name] = append(form[name], values...)
 	}
+	if !validUTF8(form) {
+		return nil, invalid("", "The parameters are not valid UTF-8.")
+	}
 	return form, nil
 }
 
-// serve runs one admitted request under the lock.
+// validUTF8 keeps out what JSON cannot say, in answers and in the state file.
+func validUTF8(form url.Values) bool {
+	for name, values := range form {
+		if !utf8.ValidString(name) || !utf8.ValidString(strings.Join(values, "")) {
+			return false
+		}
+	}
+	return true
+}
+
+// serve runs one admitted request under the lock. It answers only what is saved;
+// an answer that could not be is an error to which the caller does not know the
+// outcome, as with any 5xx of Stripe's, and which it may retry under its key.
 func (s *Sim) serve(rt route, r *http.Request, c *call, h http.Header) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.advance(c.now)
-
-	if len(c.idempotencyKey) > 255 {
-		return answerError(invalid("", "Idempotency keys can be up to 255 characters."))
+	a := s.answer(rt, r, c, h)
+	if err := s.save(); err != nil {
+		return answerError(unsaved())
 	}
+	return a
+}
+
+func (s *Sim) answer(rt route, r *http.Request, c *call, h http.Header) answer {
 	old, replay, err := s.recall(c)
 	switch {
 	case err != nil:
 		return answerError(err)
 	case replay:
 		h.Set("Idempotent-Replayed", "true")
-		h.Set("Original-Request", old.requestID)
-		return old.answer
+		h.Set("Original-Request", old.RequestID)
+		return old.Answer
 	}
 	obj, err := s.run(rt, r, c)
 	if err != nil {
@@ -171,18 +194,18 @@ func (s *Sim) run(rt route, r *http.Request, c *call) (object, *apiError) {
 func answerError(err *apiError) answer { return answerJSON(err.status, err.render()) }
 
 func answerJSON(status int, obj object) answer {
-	return answer{status: status, body: encode(obj)}
+	return answer{Status: status, Body: encode(obj)}
 }
 
 // encode writes JSON the way Stripe does: indented, and with & and < as they are.
-func encode(obj object) []byte {
+func encode(v any) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(obj); err != nil {
+	if err := enc.Encode(v); err != nil {
 		// Objects hold strings, numbers, booleans, maps and slices of them.
-		panic("stripesim: object is not JSON: " + err.Error())
+		panic("stripesim: not JSON: " + err.Error())
 	}
 	return buf.Bytes()
 }

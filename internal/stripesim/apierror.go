@@ -77,6 +77,14 @@ func notSimulated(param, what string) *apiError {
 	}
 }
 
+// unsaved is the answer to a change that a crash would undo.
+func unsaved() *apiError {
+	return &apiError{
+		status: http.StatusInternalServerError, kind: "api_error",
+		message: "The Stripe simulator cannot save its state. Its log says why.",
+	}
+}
+
 func unauthorized(message string) *apiError {
 	return &apiError{status: http.StatusUnauthorized, kind: "invalid_request_error", message: message}
 }

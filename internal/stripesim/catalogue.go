@@ -12,19 +12,23 @@ import (
 const currency = "usd"
 
 type product struct {
-	id      string
-	name    string
-	created time.Time
+	ID      string
+	Name    string
+	Created time.Time
 }
 
+func (p *product) key() string { return p.ID }
+
 type price struct {
-	id         string
-	lookupKey  string
-	product    *product
-	unitAmount int64
-	metadata   map[string]string
-	created    time.Time
+	ID         string
+	LookupKey  string
+	Product    *product
+	UnitAmount int64
+	Metadata   map[string]string
+	Created    time.Time
 }
+
+func (p *price) key() string { return p.ID }
 
 func validateCatalogue(prices []Price) error {
 	seen := map[string]bool{}
@@ -42,22 +46,47 @@ func validateCatalogue(prices []Price) error {
 	return nil
 }
 
+// loadCatalogue adds what is new to what the state file knew. Config.StateFile
+// says what becomes of a changed entry.
 func (s *Sim) loadCatalogue(prices []Price) {
 	now := s.now().UTC()
-	byName := map[string]*product{}
 	for _, p := range prices {
-		prod := byName[p.ProductName]
-		if prod == nil {
-			prod = &product{id: s.ids.next("prod_", 14), name: p.ProductName, created: now}
-			byName[p.ProductName] = prod
-			s.products.add(prod.id, prod)
+		old, known := s.priceByLookupKey(p.LookupKey)
+		if known && old.is(p) {
+			continue
 		}
-		id := s.ids.next("price_", 24)
-		s.prices.add(id, &price{
-			id: id, lookupKey: p.LookupKey, product: prod, unitAmount: p.UnitAmount,
-			metadata: maps.Clone(p.Metadata), created: now,
+		if known {
+			old.LookupKey = "" // at most one price has a lookup key at a time
+		}
+		s.prices.add(&price{
+			ID: s.ids.next("price_", 24), LookupKey: p.LookupKey, Product: s.productNamed(p.ProductName, now),
+			UnitAmount: p.UnitAmount, Metadata: maps.Clone(p.Metadata), Created: now,
 		})
 	}
+}
+
+func (s *Sim) priceByLookupKey(key string) (*price, bool) {
+	for _, p := range s.prices.items {
+		if p.LookupKey == key {
+			return p, true
+		}
+	}
+	return nil, false
+}
+
+func (p *price) is(entry Price) bool {
+	return p.UnitAmount == entry.UnitAmount && p.Product.Name == entry.ProductName && maps.Equal(p.Metadata, entry.Metadata)
+}
+
+func (s *Sim) productNamed(name string, now time.Time) *product {
+	for _, p := range s.products.items {
+		if p.Name == name {
+			return p
+		}
+	}
+	p := &product{ID: s.ids.next("prod_", 14), Name: name, Created: now}
+	s.products.add(p)
+	return p
 }
 
 func (s *Sim) listPrices(c *call) (object, *apiError) {
@@ -66,7 +95,7 @@ func (s *Sim) listPrices(c *call) (object, *apiError) {
 		return c.page(nil) // the whole catalogue is active, recurring and in one currency
 	}
 	return c.page(s.prices.newest(func(p *price) bool {
-		return (len(keys) == 0 || slices.Contains(keys, p.lookupKey)) && (prod == "" || p.product.id == prod)
+		return (len(keys) == 0 || slices.Contains(keys, p.LookupKey)) && (prod == "" || p.Product.ID == prod)
 	}, renderPrice))
 }
 
@@ -88,24 +117,24 @@ func (s *Sim) getProduct(c *call) (object, *apiError) {
 
 func renderProduct(p *product) object {
 	return object{
-		"id": p.id, "object": "product", "active": true, "created": p.created.Unix(), "default_price": nil,
+		"id": p.ID, "object": "product", "active": true, "created": p.Created.Unix(), "default_price": nil,
 		"description": nil, "features": []any{}, "images": []any{}, "livemode": false, "marketing_features": []any{},
-		"metadata": object{}, "name": p.name, "package_dimensions": nil, "shippable": nil, "statement_descriptor": nil,
-		"tax_code": nil, "type": "service", "unit_label": nil, "updated": p.created.Unix(), "url": nil,
+		"metadata": object{}, "name": p.Name, "package_dimensions": nil, "shippable": nil, "statement_descriptor": nil,
+		"tax_code": nil, "type": "service", "unit_label": nil, "updated": p.Created.Unix(), "url": nil,
 	}
 }
 
 func renderPrice(p *price) object {
 	return object{
-		"id": p.id, "object": "price", "active": true, "billing_scheme": "per_unit", "created": p.created.Unix(),
-		"currency": currency, "custom_unit_amount": nil, "livemode": false, "lookup_key": p.lookupKey,
-		"metadata": renderMetadata(p.metadata), "nickname": nil, "product": p.product.id,
+		"id": p.ID, "object": "price", "active": true, "billing_scheme": "per_unit", "created": p.Created.Unix(),
+		"currency": currency, "custom_unit_amount": nil, "livemode": false, "lookup_key": orNull(p.LookupKey),
+		"metadata": renderMetadata(p.Metadata), "nickname": nil, "product": p.Product.ID,
 		"recurring": object{
 			"aggregate_usage": nil, "interval": "month", "interval_count": 1, "meter": nil,
 			"trial_period_days": nil, "usage_type": "licensed",
 		},
 		"tax_behavior": "unspecified", "tiers_mode": nil, "transform_quantity": nil, "type": "recurring",
-		"unit_amount": p.unitAmount, "unit_amount_decimal": strconv.FormatInt(p.unitAmount, 10),
+		"unit_amount": p.UnitAmount, "unit_amount_decimal": strconv.FormatInt(p.UnitAmount, 10),
 	}
 }
 

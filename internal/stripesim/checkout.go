@@ -16,38 +16,40 @@ const (
 )
 
 type checkoutSession struct {
-	id      string
-	lineID  string
-	url     string
-	created time.Time
+	ID      string
+	LineID  string
+	URL     string
+	Created time.Time
 
-	price        *price
-	quantity     int64
-	successURL   string
-	cancelURL    string
-	reference    string
-	email        string
-	metadata     map[string]string
-	subMetadata  map[string]string
-	subText      string
-	options      object // presentation options, echoed
-	expiresAt    time.Time
-	hadCustomer  bool
-	customer     *customer
-	status       string
-	subscription string
-	invoice      string
+	Price        *price
+	Quantity     int64
+	SuccessURL   string
+	CancelURL    string
+	Reference    string
+	Email        string
+	Metadata     map[string]string
+	SubMetadata  map[string]string
+	SubText      string
+	Options      object // presentation options, echoed
+	ExpiresAt    time.Time
+	HadCustomer  bool
+	Customer     *customer
+	Status       string
+	Subscription string
+	Invoice      string
 }
 
+func (cs *checkoutSession) key() string { return cs.ID }
+
 func (s *Sim) createSession(c *call) (object, *apiError) {
-	cs := &checkoutSession{created: c.now, status: sessionOpen}
+	cs := &checkoutSession{Created: c.now, Status: sessionOpen}
 	s.readSession(c, cs)
 	if c.err != nil {
 		return nil, c.err
 	}
-	cs.id, cs.lineID = s.ids.next("cs_test_a1", 56), s.ids.next("li_1", 23)
-	cs.url = s.baseURL + "/c/pay/" + cs.id
-	s.sessions.add(cs.id, cs)
+	cs.ID, cs.LineID = s.ids.next("cs_test_a1", 56), s.ids.next("li_1", 23)
+	cs.URL = s.baseURL + "/c/pay/" + cs.ID
+	s.sessions.add(cs)
 	return renderSession(cs), nil
 }
 
@@ -63,21 +65,21 @@ func (s *Sim) readSession(c *call, cs *checkoutSession) {
 		c.fail(missingParam("line_items"))
 	}
 	c.onlyOne("line_items")
-	cs.price = s.priceParam(c, "line_items[0][price]")
+	cs.Price = s.priceParam(c, "line_items[0][price]")
 	c.must("line_items[0][quantity]") // Stripe demands it for a licensed price
-	cs.quantity = c.integer("line_items[0][quantity]", 1, 1, 1_000_000)
+	cs.Quantity = c.integer("line_items[0][quantity]", 1, 1, 1_000_000)
 	c.must("success_url")
-	cs.successURL, cs.cancelURL = c.webURL("success_url"), c.webURL("cancel_url")
-	cs.reference, cs.email = c.str("client_reference_id"), c.str("customer_email")
-	cs.customer, cs.hadCustomer = s.customers.get(s.customerParam(c, "customer"))
-	if cs.hadCustomer && cs.email != "" {
+	cs.SuccessURL, cs.CancelURL = c.webURL("success_url"), c.webURL("cancel_url")
+	cs.Reference, cs.Email = c.str("client_reference_id"), c.str("customer_email")
+	cs.Customer, cs.HadCustomer = s.customers.get(s.customerParam(c, "customer"))
+	if cs.HadCustomer && cs.Email != "" {
 		c.fail(invalid("customer_email", "You may only specify one of these parameters: customer, customer_email."))
 	}
-	cs.metadata = c.merge("metadata", nil)
-	cs.subMetadata, cs.subText = c.merge("subscription_data[metadata]", nil), c.str("subscription_data[description]")
+	cs.Metadata = c.merge("metadata", nil)
+	cs.SubMetadata, cs.SubText = c.merge("subscription_data[metadata]", nil), c.str("subscription_data[description]")
 	soonest, latest := c.now.Add(30*time.Minute).Unix(), c.now.Add(sessionLifetime).Unix()
-	cs.expiresAt = time.Unix(c.integer("expires_at", latest, soonest, latest), 0).UTC()
-	cs.options = readOptions(c)
+	cs.ExpiresAt = time.Unix(c.integer("expires_at", latest, soonest, latest), 0).UTC()
+	cs.Options = readOptions(c)
 }
 
 func readOptions(c *call) object {
@@ -112,8 +114,8 @@ func (s *Sim) listSessions(c *call) (object, *apiError) {
 	cust, sub := s.customerParam(c, "customer"), c.str("subscription")
 	status := c.oneOf("status", sessionComplete, sessionExpired, sessionOpen)
 	return c.page(s.sessions.newest(func(cs *checkoutSession) bool {
-		return (cust == "" || cs.customer != nil && cs.customer.id == cust) &&
-			(sub == "" || cs.subscription == sub) && (status == "" || cs.status == status)
+		return (cust == "" || cs.Customer != nil && cs.Customer.ID == cust) &&
+			(sub == "" || cs.Subscription == sub) && (status == "" || cs.Status == status)
 	}, renderSession))
 }
 
@@ -122,15 +124,15 @@ func (s *Sim) expireSessionCall(c *call) (object, *apiError) {
 	switch {
 	case !ok:
 		return nil, notFound("checkout.session", c.id)
-	case cs.status != sessionOpen:
-		return nil, invalid("session", `Only Checkout Sessions with a status in ["open"] can be expired. This Checkout Session has a status of `+cs.status+".")
+	case cs.Status != sessionOpen:
+		return nil, invalid("session", `Only Checkout Sessions with a status in ["open"] can be expired. This Checkout Session has a status of `+cs.Status+".")
 	}
 	s.expireSession(c.cause, cs)
 	return renderSession(cs), nil
 }
 
 func (s *Sim) expireSession(by cause, cs *checkoutSession) {
-	cs.status = sessionExpired
+	cs.Status = sessionExpired
 	s.emit(by, "checkout.session.expired", renderSession(cs), nil)
 }
 
@@ -143,27 +145,31 @@ func (s *Sim) CompleteCheckout(sessionID string) error {
 // complete pays for a session and returns where to send the browser. The e-mail
 // counts only if neither customer nor session has one.
 func (s *Sim) complete(sessionID, email string) (redirect string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now().UTC()
-	s.advance(now)
+	err = s.change(func(now time.Time) error {
+		redirect, err = s.pay(sessionID, email, now)
+		return err
+	})
+	return redirect, err
+}
+
+func (s *Sim) pay(sessionID, email string, now time.Time) (redirect string, err error) {
 	cs, ok := s.sessions.get(sessionID)
 	switch {
 	case !ok:
 		return "", &pageError{http.StatusNotFound, "There is no checkout session " + sessionID + "."}
-	case cs.status != sessionOpen:
-		return "", &pageError{http.StatusConflict, "This checkout session is " + cs.status + ". Nothing was changed."}
+	case cs.Status != sessionOpen:
+		return "", &pageError{http.StatusConflict, "This checkout session is " + cs.Status + ". Nothing was changed."}
 	}
-	if cs.customer == nil {
-		cs.customer = s.newCustomer(now)
-		cs.customer.email = firstOf(cs.email, email, "payer@example.com")
-		s.addCustomer(cause{}, cs.customer)
+	if cs.Customer == nil {
+		cs.Customer = s.newCustomer(now)
+		cs.Customer.Email = firstOf(cs.Email, email, "payer@example.com")
+		s.addCustomer(cause{}, cs.Customer)
 	}
-	sub := &subscription{price: cs.price, quantity: cs.quantity, metadata: cs.subMetadata, description: cs.subText}
-	inv := s.subscribe(cs.customer, sub, now)
-	cs.status, cs.subscription, cs.invoice = sessionComplete, sub.id, inv.id
+	sub := &subscription{Price: cs.Price, Quantity: cs.Quantity, Metadata: cs.SubMetadata, Description: cs.SubText}
+	inv := s.subscribe(cs.Customer, sub, now)
+	cs.Status, cs.Subscription, cs.Invoice = sessionComplete, sub.ID, inv.ID
 	s.emit(cause{}, "checkout.session.completed", renderSession(cs), nil)
-	return strings.ReplaceAll(cs.successURL, "{CHECKOUT_SESSION_ID}", cs.id), nil
+	return strings.ReplaceAll(cs.SuccessURL, "{CHECKOUT_SESSION_ID}", cs.ID), nil
 }
 
 func firstOf(values ...string) string {
@@ -175,11 +181,11 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-func (cs *checkoutSession) total() int64 { return cs.price.unitAmount * cs.quantity }
+func (cs *checkoutSession) total() int64 { return cs.Price.UnitAmount * cs.Quantity }
 
 func (cs *checkoutSession) paymentStatus() string {
 	switch {
-	case cs.status != sessionComplete:
+	case cs.Status != sessionComplete:
 		return "unpaid"
 	case cs.total() == 0:
 		return "no_payment_required"
@@ -189,42 +195,42 @@ func (cs *checkoutSession) paymentStatus() string {
 
 func renderSession(cs *checkoutSession) object {
 	var cust, creation, details, page any
-	if cs.customer != nil {
-		cust, details = cs.customer.id, renderDetails(cs.customer)
+	if cs.Customer != nil {
+		cust, details = cs.Customer.ID, renderDetails(cs.Customer)
 	}
-	if !cs.hadCustomer {
+	if !cs.HadCustomer {
 		creation = "always"
 	}
-	if cs.status == sessionOpen {
-		page = cs.url // a page that is over has no address
+	if cs.Status == sessionOpen {
+		page = cs.URL // a page that is over has no address
 	}
 	out := object{
-		"id": cs.id, "object": "checkout.session", "after_expiration": nil,
+		"id": cs.ID, "object": "checkout.session", "after_expiration": nil,
 		"amount_subtotal": cs.total(), "amount_total": cs.total(),
 		"automatic_tax": object{"enabled": false, "liability": nil, "status": nil},
 		"branding_settings": object{
 			"background_color": "#ffffff", "border_style": "rounded", "button_color": "#0074d4",
 			"display_name": "", "font_family": "default", "icon": nil, "logo": nil,
 		},
-		"cancel_url": orNull(cs.cancelURL), "client_reference_id": orNull(cs.reference), "client_secret": nil,
-		"consent": nil, "consent_collection": nil, "created": cs.created.Unix(), "currency": currency,
+		"cancel_url": orNull(cs.CancelURL), "client_reference_id": orNull(cs.Reference), "client_secret": nil,
+		"consent": nil, "consent_collection": nil, "created": cs.Created.Unix(), "currency": currency,
 		"currency_conversion": nil, "custom_fields": []any{},
 		"custom_text": object{
 			"after_submit": nil, "shipping_address": nil, "submit": nil, "terms_of_service_acceptance": nil,
 		},
 		"customer": cust, "customer_creation": creation, "customer_details": details,
-		"customer_email": orNull(cs.email), "excluded_payment_method_types": []any{}, "expires_at": cs.expiresAt.Unix(),
-		"invoice": orNull(cs.invoice), "invoice_creation": nil, "livemode": false, "metadata": renderMetadata(cs.metadata),
+		"customer_email": orNull(cs.Email), "excluded_payment_method_types": []any{}, "expires_at": cs.ExpiresAt.Unix(),
+		"invoice": orNull(cs.Invoice), "invoice_creation": nil, "livemode": false, "metadata": renderMetadata(cs.Metadata),
 		"mode": "subscription", "name_collection": object{}, "payment_intent": nil, "payment_link": nil,
 		"payment_method_configuration_details": nil, "payment_method_options": nil,
 		"payment_status": cs.paymentStatus(), "phone_number_collection": object{"enabled": false},
 		"recovered_from": nil, "setup_intent": nil, "shipping_address_collection": nil, "shipping_cost": nil,
-		"shipping_details": nil, "shipping_options": []any{}, "status": cs.status, "submit_type": nil,
-		"subscription": orNull(cs.subscription), "success_url": cs.successURL,
+		"shipping_details": nil, "shipping_options": []any{}, "status": cs.Status, "submit_type": nil,
+		"subscription": orNull(cs.Subscription), "success_url": cs.SuccessURL,
 		"total_details": object{"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
 		"ui_mode":       "hosted", "url": page,
 	}
-	for name, v := range cs.options {
+	for name, v := range cs.Options {
 		out[name] = v
 	}
 	return out
@@ -232,16 +238,16 @@ func renderSession(cs *checkoutSession) object {
 
 func renderDetails(c *customer) object {
 	return object{
-		"address": nil, "email": orNull(c.email), "name": orNull(c.name), "phone": orNull(c.phone),
+		"address": nil, "email": orNull(c.Email), "name": orNull(c.Name), "phone": orNull(c.Phone),
 		"tax_exempt": "none", "tax_ids": []any{},
 	}
 }
 
 func renderLineItems(cs *checkoutSession) object {
-	return listOf("/v1/checkout/sessions/"+cs.id+"/line_items", object{
-		"id": cs.lineID, "object": "item", "amount_discount": 0, "amount_subtotal": cs.total(), "amount_tax": 0,
-		"amount_total": cs.total(), "currency": currency, "description": cs.price.product.name,
-		"price": renderPrice(cs.price), "quantity": cs.quantity,
+	return listOf("/v1/checkout/sessions/"+cs.ID+"/line_items", object{
+		"id": cs.LineID, "object": "item", "amount_discount": 0, "amount_subtotal": cs.total(), "amount_tax": 0,
+		"amount_total": cs.total(), "currency": currency, "description": cs.Price.Product.Name,
+		"price": renderPrice(cs.Price), "quantity": cs.Quantity,
 	})
 }
 

@@ -3,18 +3,20 @@ package stripesim
 import "time"
 
 type customer struct {
-	id          string
-	created     time.Time
-	email       string
-	name        string
-	phone       string
-	description string
-	metadata    map[string]string
+	ID          string
+	Created     time.Time
+	Email       string
+	Name        string
+	Phone       string
+	Description string
+	Metadata    map[string]string
 
-	invoicePrefix string
-	invoices      int
-	currency      string // set by the first subscription
+	InvoicePrefix string
+	Invoices      int
+	Currency      string // set by the first subscription
 }
+
+func (cust *customer) key() string { return cust.ID }
 
 func (s *Sim) createCustomer(c *call) (object, *apiError) {
 	cust := s.newCustomer(c.now)
@@ -27,11 +29,11 @@ func (s *Sim) createCustomer(c *call) (object, *apiError) {
 }
 
 func (s *Sim) newCustomer(now time.Time) *customer {
-	return &customer{id: s.ids.next("cus_", 14), created: now, invoicePrefix: s.ids.next("", 8)}
+	return &customer{ID: s.ids.next("cus_", 14), Created: now, InvoicePrefix: s.ids.next("", 8)}
 }
 
 func (s *Sim) addCustomer(by cause, cust *customer) {
-	s.customers.add(cust.id, cust)
+	s.customers.add(cust)
 	s.emit(by, "customer.created", renderCustomer(cust), nil)
 }
 
@@ -53,13 +55,13 @@ func (s *Sim) updateCustomer(c *call) (object, *apiError) {
 
 func (cust *customer) apply(p *params) {
 	for name, field := range map[string]*string{
-		"email": &cust.email, "name": &cust.name, "phone": &cust.phone, "description": &cust.description,
+		"email": &cust.Email, "name": &cust.Name, "phone": &cust.Phone, "description": &cust.Description,
 	} {
 		if p.has(name) {
 			*field = p.str(name)
 		}
 	}
-	cust.metadata = p.merge("metadata", cust.metadata)
+	cust.Metadata = p.merge("metadata", cust.Metadata)
 }
 
 func (s *Sim) getCustomer(c *call) (object, *apiError) {
@@ -73,7 +75,7 @@ func (s *Sim) getCustomer(c *call) (object, *apiError) {
 func (s *Sim) listCustomers(c *call) (object, *apiError) {
 	email := c.str("email")
 	return c.page(s.customers.newest(func(cust *customer) bool {
-		return email == "" || cust.email == email
+		return email == "" || cust.Email == email
 	}, renderCustomer))
 }
 
@@ -88,14 +90,14 @@ func (s *Sim) customerParam(c *call, name string) string {
 
 func renderCustomer(c *customer) object {
 	return object{
-		"id": c.id, "object": "customer", "address": nil, "balance": 0, "created": c.created.Unix(),
-		"currency": orNull(c.currency), "default_source": nil, "delinquent": false, "description": orNull(c.description),
-		"discount": nil, "email": orNull(c.email), "invoice_prefix": c.invoicePrefix,
+		"id": c.ID, "object": "customer", "address": nil, "balance": 0, "created": c.Created.Unix(),
+		"currency": orNull(c.Currency), "default_source": nil, "delinquent": false, "description": orNull(c.Description),
+		"discount": nil, "email": orNull(c.Email), "invoice_prefix": c.InvoicePrefix,
 		"invoice_settings": object{
 			"custom_fields": nil, "default_payment_method": nil, "footer": nil, "rendering_options": nil,
 		},
-		"livemode": false, "metadata": renderMetadata(c.metadata), "name": orNull(c.name),
-		"next_invoice_sequence": c.invoices + 1, "phone": orNull(c.phone), "preferred_locales": []any{},
+		"livemode": false, "metadata": renderMetadata(c.Metadata), "name": orNull(c.Name),
+		"next_invoice_sequence": c.Invoices + 1, "phone": orNull(c.Phone), "preferred_locales": []any{},
 		"shipping": nil, "tax_exempt": "none", "test_clock": nil,
 	}
 }

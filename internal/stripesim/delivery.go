@@ -91,7 +91,7 @@ func (s *Sim) signal() {
 func (s *Sim) progress() (settled int, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.settled < len(s.events.items) && s.events.items[s.settled].state != Pending {
+	for s.settled < len(s.events.items) && s.events.items[s.settled].State != Pending {
 		s.settled++
 	}
 	return s.settled, s.changed
@@ -101,7 +101,8 @@ func (s *Sim) nextPending() (*event, <-chan struct{}) {
 	settled, changed := s.progress()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if settled < len(s.events.items) {
+	// Attempts that cannot succeed would only use up the tries an event has.
+	if settled < len(s.events.items) && s.webhookURL != "" {
 		return s.events.items[settled], changed
 	}
 	return nil, changed
@@ -110,19 +111,19 @@ func (s *Sim) nextPending() (*event, <-chan struct{}) {
 // deliver tries one event until it is settled or ctx is done.
 func (s *Sim) deliver(ctx context.Context, ev *event) {
 	for ctx.Err() == nil {
-		attempt, err := s.attempt(ctx, ev)
-		switch {
-		case err == nil:
-			s.settle(ev, Delivered)
+		err := s.attempt(ctx, ev)
+		if err != nil && ctx.Err() != nil {
+			return // a shutdown says nothing about the receiver
+		}
+		attempt, state := s.record(ev, err)
+		switch state {
+		case Delivered:
 			return
-		case ctx.Err() != nil: // a shutdown says nothing about the receiver
-			return
-		case attempt >= maxAttempts:
-			s.log.Error("stripe simulator gave up on an event", "event", ev.id, "type", ev.kind, "attempts", attempt, "error", err)
-			s.settle(ev, GivenUp)
+		case GivenUp:
+			s.log.Error("stripe simulator gave up on an event", "event", ev.ID, "type", ev.Kind, "attempts", attempt, "error", err)
 			return
 		}
-		s.log.Warn("stripe simulator will retry an event", "event", ev.id, "type", ev.kind, "attempt", attempt, "error", err)
+		s.log.Warn("stripe simulator will retry an event", "event", ev.ID, "type", ev.Kind, "attempt", attempt, "error", err)
 		pause := time.NewTimer(firstBackoff << (attempt - 1))
 		select {
 		case <-ctx.Done():
@@ -132,38 +133,47 @@ func (s *Sim) deliver(ctx context.Context, ev *event) {
 	}
 }
 
-func (s *Sim) settle(ev *event, state DeliveryState) {
+// record keeps the outcome of an attempt. A process killed between the
+// receiver's 2xx and this delivers again: webhooks come at least once, here as
+// from Stripe.
+func (s *Sim) record(ev *event, failure error) (attempts int, state DeliveryState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ev.state = state
+	ev.Attempts++
+	switch {
+	case failure == nil:
+		ev.State = Delivered
+	case ev.Attempts >= maxAttempts:
+		ev.State = GivenUp
+	}
+	_ = s.save() // it logs a failure, and the next save tries again
 	s.signal()
+	return ev.Attempts, ev.State
 }
 
 // attempt sends the event once, freshly signed, and reads the receiver's verdict.
-func (s *Sim) attempt(ctx context.Context, ev *event) (attempt int, err error) {
+func (s *Sim) attempt(ctx context.Context, ev *event) error {
 	s.mu.Lock()
-	ev.attempts++
-	attempt = ev.attempts
-	target, secret := s.webhookURL, s.webhookSecret
+	target, secret, body := s.webhookURL, s.webhookSecret, ev.payload()
 	s.mu.Unlock()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(ev.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
-		return attempt, err
+		return err
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
-	req.Header.Set("Stripe-Signature", sign(secret, s.now(), ev.body))
+	req.Header.Set("Stripe-Signature", sign(secret, s.now(), body))
 	req.Header.Set("User-Agent", "stripesim/1.0")
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return attempt, err
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody)) // so that the connection is reused
 	if resp.StatusCode/100 != 2 {
-		return attempt, fmt.Errorf("receiver answered %d", resp.StatusCode)
+		return fmt.Errorf("receiver answered %d", resp.StatusCode)
 	}
-	return attempt, nil
+	return nil
 }
 
 // sign makes the Stripe-Signature header.

@@ -33,30 +33,32 @@ type Event struct {
 }
 
 type event struct {
-	id       string
-	kind     string
-	created  time.Time
-	data     object
-	by       cause
-	body     []byte
-	attempts int
-	state    DeliveryState
+	ID      string
+	Kind    string
+	Created time.Time
+	// Data is encoded when it happens, so that what becomes of the object later
+	// cannot change what was said of it.
+	Data     json.RawMessage
+	By       cause
+	Attempts int
+	State    DeliveryState
 }
+
+func (ev *event) key() string { return ev.ID }
 
 // emit records an event with a snapshot of its object and queues its delivery.
 func (s *Sim) emit(by cause, kind string, snapshot, previous object) {
-	ev := &event{
-		id: s.ids.next("evt_1", 23), kind: kind, created: s.now().UTC(), by: by,
-		data: object{"object": snapshot}, state: Pending,
-	}
+	data := object{"object": snapshot}
 	if previous != nil {
-		ev.data["previous_attributes"] = previous
+		data["previous_attributes"] = previous
+	}
+	ev := &event{
+		ID: s.ids.next("evt_1", 23), Kind: kind, Created: s.now().UTC(), By: by, Data: encode(data), State: Pending,
 	}
 	if s.webhookURL == "" {
-		ev.state = Skipped
+		ev.State = Skipped
 	}
-	ev.body = encode(renderEvent(ev))
-	s.events.add(ev.id, ev)
+	s.events.add(ev)
 	s.signal()
 }
 
@@ -98,8 +100,8 @@ func (s *Sim) Events() []Event {
 	out := make([]Event, 0, len(s.events.items))
 	for _, ev := range s.events.items {
 		out = append(out, Event{
-			ID: ev.id, Type: ev.kind, Created: ev.created, Attempts: ev.attempts, State: ev.state,
-			Payload: slices.Clone(ev.body),
+			ID: ev.ID, Type: ev.Kind, Created: ev.Created, Attempts: ev.Attempts, State: ev.State,
+			Payload: ev.payload(),
 		})
 	}
 	return out
@@ -123,24 +125,34 @@ func (s *Sim) listEvents(c *call) (object, *apiError) {
 	after := max(c.integer("created[gt]", -1, 0, far)+1, c.integer("created[gte]", 0, 0, far))
 	before := min(c.integer("created[lt]", far, 0, far), c.integer("created[lte]", far-1, 0, far)+1)
 	return c.page(s.events.newest(func(ev *event) bool {
-		at := ev.created.Unix()
-		return at >= after && at < before && (len(kinds) == 0 || slices.Contains(kinds, ev.kind)) &&
+		at := ev.Created.Unix()
+		return at >= after && at < before && (len(kinds) == 0 || slices.Contains(kinds, ev.Kind)) &&
 			(!bySuccess || success == ev.wasDelivered())
 	}, renderEvent))
 }
 
 // wasDelivered counts an event that nobody was to receive as delivered, as
 // Stripe does.
-func (ev *event) wasDelivered() bool { return ev.state == Delivered || ev.state == Skipped }
+func (ev *event) wasDelivered() bool { return ev.State == Delivered || ev.State == Skipped }
+
+// payload is the event as its receiver gets it, at every attempt the same: with
+// one delivery pending, which is this one.
+func (ev *event) payload() []byte {
+	sent := *ev
+	if sent.State != Skipped {
+		sent.State = Pending
+	}
+	return encode(renderEvent(&sent))
+}
 
 func renderEvent(ev *event) object {
 	pending := 0
-	if ev.state == Pending {
+	if ev.State == Pending {
 		pending = 1
 	}
 	return object{
-		"id": ev.id, "object": "event", "api_version": apiVersion, "created": ev.created.Unix(), "data": ev.data,
+		"id": ev.ID, "object": "event", "api_version": apiVersion, "created": ev.Created.Unix(), "data": ev.Data,
 		"livemode": false, "pending_webhooks": pending,
-		"request": object{"id": orNull(ev.by.requestID), "idempotency_key": orNull(ev.by.idempotencyKey)}, "type": ev.kind,
+		"request": object{"id": orNull(ev.By.RequestID), "idempotency_key": orNull(ev.By.IdempotencyKey)}, "type": ev.Kind,
 	}
 }

@@ -84,7 +84,7 @@ func (s *Sim) include(node object, field string) (any, bool) {
 		return renderLineItems(cs), true
 	case node["object"] == "customer" && field == "subscriptions":
 		subs := s.subscriptions.newest(func(sub *subscription) bool {
-			return sub.customer == id && sub.status == statusActive
+			return sub.Customer == id && sub.Status == statusActive
 		}, renderSubscription)
 		return listOf("/v1/customers/"+id+"/subscriptions", subs...), true
 	}

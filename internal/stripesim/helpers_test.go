@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +50,7 @@ func (c *clock) Set(now time.Time) {
 // front of it. Every answer is checked against Stripe's description.
 type bundle struct {
 	sim   *stripesim.Sim
+	cfg   stripesim.Config
 	url   string
 	clock *clock
 	http  *http.Client
@@ -66,10 +68,14 @@ func config(now func() time.Time) stripesim.Config {
 	}
 }
 
+// setup makes a simulator that must have left all it knows in its state file when
+// the test is over, whatever the test did to it.
 func setup(t *testing.T) *bundle {
 	t.Helper()
 	clk := &clock{now: time.Now().UTC()}
-	sim, err := stripesim.New(config(clk.Now))
+	cfg := config(clk.Now)
+	cfg.StateFile = filepath.Join(t.TempDir(), "stripe.json")
+	sim, err := stripesim.New(cfg)
 	require.NoError(t, err)
 	srv := httptest.NewServer(sim.Handler())
 	t.Cleanup(srv.Close)
@@ -84,10 +90,12 @@ func setup(t *testing.T) *bundle {
 			EnableTelemetry: stripe.Bool(false), LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull},
 		})
 	}
-	return &bundle{
-		sim: sim, url: srv.URL, clock: clk, http: httpClient,
+	b := &bundle{
+		sim: sim, cfg: cfg, url: srv.URL, clock: clk, http: httpClient,
 		api: client.New(testKey, &stripe.Backends{API: backend(), Connect: backend(), Uploads: backend()}),
 	}
+	t.Cleanup(func() { requireSurvives(t, b.sim, b.cfg) })
+	return b
 }
 
 // run delivers webhooks until the test is over.

@@ -11,36 +11,38 @@ const keyLifetime = 24 * time.Hour
 // remembered is the first answer given under an idempotency key, and the request
 // that got it.
 type remembered struct {
-	answer    answer
-	requestID string
-	path      string
-	values    map[string]string
-	at        time.Time
+	Answer    answer
+	RequestID string
+	Path      string
+	Values    map[string]string
+	At        time.Time
 }
 
 // recall finds the stored answer for a repeated request. The same key with
 // another request is an error: it is a mistake in the caller, not a retry.
 func (s *Sim) recall(c *call) (old remembered, found bool, err *apiError) {
-	old, found = s.remembered[c.idempotencyKey]
+	old, found = s.remembered[c.IdempotencyKey]
 	switch {
-	case !found || c.now.Sub(old.at) >= keyLifetime:
+	case !found || c.now.Sub(old.At) >= keyLifetime:
 		return remembered{}, false, nil
-	case old.path != c.path:
+	case old.Path != c.path:
 		return old, false, idempotencyError("Keys for idempotent requests can only be used for the same endpoint they were first used for ('" +
-			c.path + "' vs '" + old.path + "'). Try using a key other than '" + c.idempotencyKey + "' if you meant to execute a different request.")
-	case !maps.Equal(old.values, c.values):
+			c.path + "' vs '" + old.Path + "'). Try using a key other than '" + c.IdempotencyKey + "' if you meant to execute a different request.")
+	case !maps.Equal(old.Values, c.values):
 		return old, false, idempotencyError("Keys for idempotent requests can only be used with the same parameters they were first used with. Try using a key other than '" +
-			c.idempotencyKey + "' if you meant to execute a different request.")
+			c.IdempotencyKey + "' if you meant to execute a different request.")
 	}
 	return old, true, nil
 }
 
 func (s *Sim) remember(c *call, a answer) {
-	if c.idempotencyKey == "" {
+	if c.IdempotencyKey == "" {
 		return
 	}
-	s.remembered[c.idempotencyKey] = remembered{
-		answer: a, requestID: c.requestID, path: c.path, values: maps.Clone(c.values), at: c.now,
+	// A forgotten key must not make the state file grow for ever.
+	maps.DeleteFunc(s.remembered, func(_ string, old remembered) bool { return c.now.Sub(old.At) >= keyLifetime })
+	s.remembered[c.IdempotencyKey] = remembered{
+		Answer: a, RequestID: c.RequestID, Path: c.path, Values: maps.Clone(c.values), At: c.now,
 	}
 }
 

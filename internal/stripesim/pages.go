@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -44,30 +45,34 @@ type checkoutView struct {
 }
 
 func (s *Sim) showCheckout(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	s.advance(s.now().UTC())
-	var view checkoutView
-	cs, ok := s.sessions.get(r.PathValue("id"))
-	open := ok && cs.status == sessionOpen
-	if open {
-		view = checkoutView{
-			ID: cs.id, Product: cs.price.product.name, CancelURL: cs.cancelURL, Total: cs.total(),
-			Quantity: cs.quantity, AskEmail: cs.customer == nil && cs.email == "",
+	view, err := s.viewCheckout(r.PathValue("id"))
+	if err != nil {
+		showError(w, err)
+		return
+	}
+	show(w, http.StatusOK, "checkout", view)
+}
+
+func (s *Sim) viewCheckout(id string) (view checkoutView, err error) {
+	err = s.change(func(time.Time) error {
+		cs, ok := s.sessions.get(id)
+		switch {
+		case !ok:
+			return &pageError{http.StatusNotFound, "There is no such checkout session."}
+		case cs.Status != sessionOpen:
+			return &pageError{http.StatusGone, "This checkout session is over."}
 		}
-	}
-	s.mu.Unlock()
-	switch {
-	case !ok:
-		showError(w, &pageError{http.StatusNotFound, "There is no such checkout session."})
-	case !open:
-		showError(w, &pageError{http.StatusGone, "This checkout session is over."})
-	default:
-		show(w, http.StatusOK, "checkout", view)
-	}
+		view = checkoutView{
+			ID: cs.ID, Product: cs.Price.Product.Name, CancelURL: cs.CancelURL, Total: cs.total(),
+			Quantity: cs.Quantity, AskEmail: cs.Customer == nil && cs.Email == "",
+		}
+		return nil
+	})
+	return view, err
 }
 
 func (s *Sim) postComplete(w http.ResponseWriter, r *http.Request) {
-	next, err := s.complete(r.PathValue("id"), r.PostFormValue("email"))
+	next, err := s.complete(r.PathValue("id"), strings.ToValidUTF8(r.PostFormValue("email"), "\uFFFD"))
 	if err != nil {
 		showError(w, err)
 		return
@@ -108,40 +113,46 @@ func (s *Sim) showPortal(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Sim) viewPortal(id string) (portalView, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.advance(s.now().UTC())
-	ps, ok := s.portals.get(id)
-	if !ok {
-		return portalView{}, &pageError{http.StatusNotFound, "There is no such portal session."}
-	}
-	view := portalView{ID: ps.id, ReturnURL: ps.returnURL}
-	if f := ps.flow; f != nil {
-		view.Kind, view.Done = f.kind, f.done
-		if f.subscription != nil {
-			view.Subscriptions = []subscriptionView{s.viewSubscription(f.subscription)}
+func (s *Sim) viewPortal(id string) (view portalView, err error) {
+	err = s.change(func(time.Time) error {
+		ps, ok := s.portals.get(id)
+		if !ok {
+			return &pageError{http.StatusNotFound, "There is no such portal session."}
 		}
-		if f.price != nil {
-			view.Target = viewPrice(f.price)
+		view = portalView{ID: ps.ID, ReturnURL: ps.ReturnURL}
+		if ps.Flow != nil {
+			s.viewFlow(ps.Flow, &view)
+			return nil
 		}
-		return view, nil
-	}
-	for _, sub := range s.subscriptions.oldestFirst() {
-		if sub.customer == ps.customer.id {
-			view.Subscriptions = append(view.Subscriptions, s.viewSubscription(sub))
+		for _, sub := range s.subscriptions.oldestFirst() {
+			if sub.Customer == ps.Customer.ID {
+				view.Subscriptions = append(view.Subscriptions, s.viewSubscription(sub))
+			}
 		}
-	}
-	return view, nil
+		return nil
+	})
+	return view, err
 }
 
+func (s *Sim) viewFlow(f *portalFlow, view *portalView) {
+	view.Kind, view.Done = f.Kind, f.Done
+	if f.Subscription != nil {
+		view.Subscriptions = []subscriptionView{s.viewSubscription(f.Subscription)}
+	}
+	if f.Price != nil {
+		view.Target = viewPrice(f.Price)
+	}
+}
+
+// viewSubscription offers the prices of the catalogue. One without a lookup key
+// was replaced and is kept only for those who have it.
 func (s *Sim) viewSubscription(sub *subscription) subscriptionView {
 	v := subscriptionView{
-		ID: sub.id, Status: sub.status, Price: viewPrice(sub.price), PeriodEnd: sub.periodEnd,
-		Ending: sub.cancelAtPeriodEnd, Over: sub.status == statusCanceled,
+		ID: sub.ID, Status: sub.Status, Price: viewPrice(sub.Price), PeriodEnd: sub.PeriodEnd,
+		Ending: sub.CancelAtPeriodEnd, Over: sub.Status == statusCanceled,
 	}
 	for _, p := range s.prices.oldestFirst() {
-		if p != sub.price {
+		if p != sub.Price && p.LookupKey != "" {
 			v.Others = append(v.Others, viewPrice(p))
 		}
 	}
@@ -149,7 +160,7 @@ func (s *Sim) viewSubscription(sub *subscription) subscriptionView {
 }
 
 func viewPrice(p *price) priceView {
-	return priceView{ID: p.id, Product: p.product.name, Amount: p.unitAmount}
+	return priceView{ID: p.ID, Product: p.Product.Name, Amount: p.UnitAmount}
 }
 
 func (s *Sim) postConfirm(w http.ResponseWriter, r *http.Request) {
@@ -168,7 +179,7 @@ func (s *Sim) postChange(w http.ResponseWriter, r *http.Request) {
 		if !ok {
 			return &pageError{http.StatusNotFound, "There is no such price."}
 		}
-		s.changePlan(sub, to, sub.quantity)
+		s.changePlan(sub, to, sub.Quantity)
 		return nil
 	})
 }

@@ -35,7 +35,21 @@ type Config struct {
 	// BaseURL is where browsers reach the hosted pages; SetBaseURL may set it
 	// later, when the listener's address is known.
 	BaseURL string
-	Prices  []Price
+	// Prices are the catalogue. For a simulator with a StateFile that knows an
+	// entry's lookup key already, see there.
+	Prices []Price
+	// StateFile is where the account outlives the process; empty means that it
+	// lives in memory only. New reads the file if it exists and refuses one that
+	// it cannot read in full. Every change is in the file before it is
+	// answered. Only one simulator may use a file at a time.
+	//
+	// Prices in the file keep their ids. An entry of Prices whose lookup key is
+	// not there is added. One whose amount, product name or metadata differs
+	// becomes a new price that takes over the lookup key, as with Stripe's
+	// transfer_lookup_key: a price's amount never changes, so subscriptions stay
+	// on the old one, which remains active without a lookup key. Prices that
+	// are no longer configured stay as they are.
+	StateFile string
 	// Now and Rand are the only sources of time and of identifiers.
 	Now    func() time.Time
 	Rand   io.Reader
@@ -56,18 +70,21 @@ type Sim struct {
 	// the state to its last, which is what makes an idempotency key safe under
 	// concurrent retries.
 	mu            sync.Mutex
+	stateFile     string
+	saved         []byte // what stateFile holds
 	baseURL       string
 	webhookURL    string
 	webhookSecret string
 
-	products      collection[product]
-	prices        collection[price]
-	customers     collection[customer]
-	sessions      collection[checkoutSession]
-	subscriptions collection[subscription]
-	invoices      collection[invoice]
-	portals       collection[portalSession]
-	events        collection[event]
+	// What follows, down to the blank line, is the account and is in snapshot.
+	products      collection[*product]
+	prices        collection[*price]
+	customers     collection[*customer]
+	sessions      collection[*checkoutSession]
+	subscriptions collection[*subscription]
+	invoices      collection[*invoice]
+	portals       collection[*portalSession]
+	events        collection[*event]
 	portalConfig  string
 	remembered    map[string]remembered
 
@@ -76,8 +93,8 @@ type Sim struct {
 	running bool
 }
 
-// New checks the configuration and returns a simulator that holds its catalogue
-// and nothing else.
+// New checks the configuration and returns a simulator that holds what its
+// StateFile remembers and the catalogue, and nothing else.
 func New(cfg Config) (*Sim, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("stripesim: %w", err)
@@ -91,11 +108,21 @@ func New(cfg Config) (*Sim, error) {
 		baseURL:       strings.TrimRight(cfg.BaseURL, "/"),
 		webhookURL:    cfg.WebhookURL,
 		webhookSecret: cfg.WebhookSecret,
+		stateFile:     cfg.StateFile,
 		remembered:    map[string]remembered{},
 		changed:       make(chan struct{}),
 	}
-	s.portalConfig = s.ids.next("bpc_", 24)
+	if err := s.load(); err != nil {
+		return nil, fmt.Errorf("stripesim: %w", err)
+	}
+	if s.portalConfig == "" {
+		s.portalConfig = s.ids.next("bpc_", 24)
+	}
 	s.loadCatalogue(cfg.Prices)
+	// The first read may already tell somebody the ids of the catalogue.
+	if err := s.save(); err != nil {
+		return nil, fmt.Errorf("stripesim: %w", err)
+	}
 	return s, nil
 }
 
@@ -126,11 +153,13 @@ func (s *Sim) SetBaseURL(u string) {
 }
 
 // SetWebhook changes where events go and what signs them. Events emitted while
-// there was no receiver stay undelivered, as with Stripe.
+// there was no receiver stay undelivered, as with Stripe. Neither is kept in the
+// StateFile: after a restart the receiver may well be somewhere else.
 func (s *Sim) SetWebhook(target, secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.webhookURL, s.webhookSecret = target, secret
+	s.signal() // events of an earlier run may have waited for a receiver
 }
 
 // Handler serves the API under /v1/ and the hosted pages under /c/pay/ and
@@ -151,17 +180,38 @@ func (s *Sim) Handler() http.Handler {
 func (s *Sim) Advance() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := len(s.events.items)
 	s.advance(s.now().UTC())
+	// Whatever the clock does is an event. Run asks every second, and without one
+	// there is no need to look through the state for something to save.
+	if len(s.events.items) > before {
+		_ = s.save() // it logs a failure, and the next save tries again
+	}
+}
+
+// change runs what a person or the clock does, once the clock has had its due,
+// and returns when the outcome is saved.
+func (s *Sim) change(do func(now time.Time) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now().UTC()
+	s.advance(now)
+	err := do(now)
+	// Even a refusal may tell what the clock did just now.
+	if unsaved := s.save(); unsaved != nil {
+		return unsaved
+	}
+	return err
 }
 
 func (s *Sim) advance(now time.Time) {
 	for _, cs := range s.sessions.oldestFirst() {
-		if cs.status == sessionOpen && !now.Before(cs.expiresAt) {
+		if cs.Status == sessionOpen && !now.Before(cs.ExpiresAt) {
 			s.expireSession(cause{}, cs)
 		}
 	}
 	for _, sub := range s.subscriptions.oldestFirst() {
-		for sub.status == statusActive && !now.Before(sub.periodEnd) {
+		for sub.Status == statusActive && !now.Before(sub.PeriodEnd) {
 			s.endPeriod(sub)
 		}
 	}

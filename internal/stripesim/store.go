@@ -1,7 +1,9 @@
 package stripesim
 
 import (
+	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -10,30 +12,54 @@ import (
 // object is a Stripe object on its way to JSON.
 type object = map[string]any
 
-// collection keeps objects of one kind in the order they were made: Stripe lists
-// newest first, and one-second timestamps cannot tell that order.
-type collection[T any] struct {
-	byID  map[string]*T
-	items []*T
+// keyed is a pointer to something that has an id.
+type keyed interface {
+	comparable
+	key() string
 }
 
-func (c *collection[T]) add(id string, item *T) {
+// collection keeps objects of one kind in the order they were made: Stripe lists
+// newest first, and one-second timestamps cannot tell that order.
+type collection[T keyed] struct {
+	byID  map[string]T
+	items []T
+}
+
+func (c *collection[T]) add(item T) {
 	if c.byID == nil {
-		c.byID = map[string]*T{}
+		c.byID = map[string]T{}
 	}
-	c.byID[id] = item
+	c.byID[item.key()] = item
 	c.items = append(c.items, item)
 }
 
-func (c *collection[T]) get(id string) (*T, bool) {
+// index makes byID from items that were set as a whole.
+func (c *collection[T]) index() error {
+	items := c.items
+	c.items, c.byID = nil, nil
+	var none T
+	for _, item := range items {
+		if item == none || item.key() == "" {
+			return fmt.Errorf("a %T has no id", none)
+		}
+		if _, twice := c.get(item.key()); twice {
+			return fmt.Errorf("%s is there twice", item.key())
+		}
+		c.add(item)
+	}
+	return nil
+}
+
+func (c *collection[T]) get(id string) (T, bool) {
 	item, ok := c.byID[id]
 	return item, ok
 }
 
-func (c *collection[T]) oldestFirst() []*T { return slices.Clone(c.items) }
+// oldestFirst copies, so that what a loop does may add to the collection.
+func (c *collection[T]) oldestFirst() []T { return slices.Clone(c.items) }
 
 // newest renders the items that match, newest first.
-func (c *collection[T]) newest(match func(*T) bool, render func(*T) object) []object {
+func (c *collection[T]) newest(match func(T) bool, render func(T) object) []object {
 	out := []object{}
 	for _, item := range slices.Backward(c.items) {
 		if match(item) {
@@ -63,8 +89,22 @@ func (s *Sim) find(id string) (object, bool) {
 // idSource makes identifiers like Stripe's. It has its own lock because request
 // ids are made before the state is looked at.
 type idSource struct {
-	mu   sync.Mutex
-	rand io.Reader
+	mu    sync.Mutex
+	rand  io.Reader
+	taken map[string]bool // by an earlier run, whose entropy a seeded test repeats
+}
+
+var idRE = regexp.MustCompile(`\b[a-z]+_[0-9A-Za-z_]+\b`)
+
+// reserve keeps every id in a state file from being made again. What only looks
+// like an id does no harm.
+func (g *idSource) reserve(content []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.taken = map[string]bool{}
+	for _, id := range idRE.FindAll(content, -1) {
+		g.taken[string(id)] = true
+	}
 }
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -72,6 +112,15 @@ const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 func (g *idSource) next(prefix string, n int) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for range len(g.taken) + 1 {
+		if id := prefix + g.draw(n); !g.taken[id] {
+			return id
+		}
+	}
+	panic("stripesim: entropy source is stuck")
+}
+
+func (g *idSource) draw(n int) string {
 	b := make([]byte, n)
 	if _, err := io.ReadFull(g.rand, b); err != nil {
 		// Without entropy ids would repeat and objects overwrite each other.
@@ -80,7 +129,7 @@ func (g *idSource) next(prefix string, n int) string {
 	for i := range b {
 		b[i] = base62[int(b[i])%len(base62)] // the slight bias is harmless here
 	}
-	return prefix + string(b)
+	return string(b)
 }
 
 // addMonths is the n-th monthly anniversary of t in UTC. A day the month does

@@ -1,0 +1,185 @@
+package stripesim
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// stateFormat is the format of the state file. Whoever changes an exported field
+// of a stored type raises it: to guess at another format would lose objects
+// that a product's database points at.
+const stateFormat = 1
+
+// snapshot is the simulator as the state file holds it. It points into the
+// simulator: encoding it reads the account, decoding into it restores it.
+//
+// What is not here is configuration, which each run brings along, or follows
+// from the rest.
+type snapshot struct {
+	Format        int
+	Products      *[]*product
+	Prices        *[]*price
+	Customers     *[]*customer
+	Sessions      *[]*checkoutSession
+	Subscriptions *[]*subscription
+	Invoices      *[]*invoice
+	Portals       *[]*portalSession
+	Events        *[]*event
+	PortalConfig  *string
+	Remembered    *map[string]remembered
+}
+
+func (s *Sim) snapshot() *snapshot {
+	return &snapshot{
+		Format: stateFormat, Products: &s.products.items, Prices: &s.prices.items, Customers: &s.customers.items,
+		Sessions: &s.sessions.items, Subscriptions: &s.subscriptions.items, Invoices: &s.invoices.items,
+		Portals: &s.portals.items, Events: &s.events.items, PortalConfig: &s.portalConfig, Remembered: &s.remembered,
+	}
+}
+
+// load restores the account from the state file, if there is one.
+func (s *Sim) load() error {
+	if s.stateFile == "" {
+		return nil
+	}
+	content, err := os.ReadFile(s.stateFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the state: %w", err) // names the file
+	}
+	if err := s.restore(content); err != nil {
+		return fmt.Errorf("state file %s: %w; move it away to start afresh", s.stateFile, err)
+	}
+	s.saved = content
+	return nil
+}
+
+func (s *Sim) restore(content []byte) error {
+	var header struct{ Format int }
+	if err := json.Unmarshal(content, &header); err != nil {
+		return fmt.Errorf("damaged: %w", err)
+	}
+	if header.Format != stateFormat {
+		return fmt.Errorf("has format %d where %d is known", header.Format, stateFormat)
+	}
+	// A field that is unknown here would be gone at the next save.
+	dec := json.NewDecoder(bytes.NewReader(content))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s.snapshot()); err != nil {
+		return fmt.Errorf("damaged: %w", err)
+	}
+	if err := s.index(); err != nil {
+		return fmt.Errorf("damaged: %w", err)
+	}
+	if err := s.relink(); err != nil {
+		return fmt.Errorf("damaged: %w", err)
+	}
+	s.ids.reserve(content)
+	return nil
+}
+
+func (s *Sim) index() error {
+	return errors.Join(
+		s.products.index(), s.prices.index(), s.customers.index(), s.sessions.index(),
+		s.subscriptions.index(), s.invoices.index(), s.portals.index(), s.events.index(),
+	)
+}
+
+// save writes the account to the state file if that says otherwise. To compare
+// the whole costs little at the sizes of development, and unlike a mark that
+// each change must set it cannot be forgotten. The caller holds mu.
+//
+// After a failure the file is behind the account, and every later save tries
+// again.
+func (s *Sim) save() error {
+	if s.stateFile == "" {
+		return nil
+	}
+	content := encode(s.snapshot())
+	if bytes.Equal(content, s.saved) {
+		return nil
+	}
+	if err := writeWhole(s.stateFile, content); err != nil {
+		s.log.Error("stripe simulator cannot save its state", "file", s.stateFile, "error", err)
+		return fmt.Errorf("save the state in %s: %w", s.stateFile, err)
+	}
+	s.saved = content
+	return nil
+}
+
+// writeWhole replaces a file so that a crash at any moment leaves the old or the
+// new content. The temporary file is next to it because a rename is atomic only
+// within a file system.
+func writeWhole(path string, content []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(content)
+	// Without Sync a power failure may leave the new name with no content.
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return nil
+}
+
+// relink makes one object again of what the file holds several times. Objects
+// point at each other, and JSON follows a pointer: a subscription is written
+// with a copy of its price. Of such a copy only the id counts.
+func (s *Sim) relink() error {
+	var errs []error
+	for _, p := range s.prices.items {
+		errs = append(errs, relink(&s.products, &p.Product))
+	}
+	for _, sub := range s.subscriptions.items {
+		cust := &customer{ID: sub.Customer}
+		errs = append(errs, relink(&s.prices, &sub.Price), relink(&s.customers, &cust))
+	}
+	for _, inv := range s.invoices.items {
+		errs = append(errs, relink(&s.customers, &inv.Customer), relink(&s.prices, &inv.Sold.Price))
+	}
+	for _, cs := range s.sessions.items {
+		errs = append(errs, relink(&s.prices, &cs.Price))
+		if cs.Customer != nil {
+			errs = append(errs, relink(&s.customers, &cs.Customer))
+		}
+	}
+	for _, ps := range s.portals.items {
+		errs = append(errs, relink(&s.customers, &ps.Customer), s.relinkFlow(ps.Flow))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Sim) relinkFlow(f *portalFlow) error {
+	var errs []error
+	if f != nil && f.Subscription != nil {
+		errs = append(errs, relink(&s.subscriptions, &f.Subscription))
+	}
+	if f != nil && f.Price != nil {
+		errs = append(errs, relink(&s.prices, &f.Price))
+	}
+	return errors.Join(errs...)
+}
+
+func relink[T keyed](c *collection[T], ref *T) error {
+	var none T
+	if *ref == none {
+		return fmt.Errorf("a %T is missing", none)
+	}
+	item, ok := c.get((*ref).key())
+	if !ok {
+		return fmt.Errorf("%s is referred to and not there", (*ref).key())
+	}
+	*ref = item
+	return nil
+}
