@@ -14,8 +14,9 @@ WHERE idempotency_keys.created_at <= sqlc.arg(oldest)::timestamptz
 SELECT * FROM idempotency_keys WHERE scope = $1 AND key_hash = $2;
 
 -- name: AnswerIdempotencyKey :exec
+-- The first answer stays.
 UPDATE idempotency_keys SET answer = sqlc.arg(answer), busy_until = NULL
-WHERE scope = sqlc.arg(scope) AND key_hash = sqlc.arg(key_hash);
+WHERE scope = sqlc.arg(scope) AND key_hash = sqlc.arg(key_hash) AND answer IS NULL;
 
 -- name: ReleaseIdempotencyKey :exec
 DELETE FROM idempotency_keys

@@ -12,7 +12,7 @@ import (
 
 const answerIdempotencyKey = `-- name: AnswerIdempotencyKey :exec
 UPDATE idempotency_keys SET answer = $1, busy_until = NULL
-WHERE scope = $2 AND key_hash = $3
+WHERE scope = $2 AND key_hash = $3 AND answer IS NULL
 `
 
 type AnswerIdempotencyKeyParams struct {
@@ -21,6 +21,7 @@ type AnswerIdempotencyKeyParams struct {
 	KeyHash []byte
 }
 
+// The first answer stays.
 func (q *Queries) AnswerIdempotencyKey(ctx context.Context, arg AnswerIdempotencyKeyParams) error {
 	_, err := q.db.Exec(ctx, answerIdempotencyKey, arg.Answer, arg.Scope, arg.KeyHash)
 	return err

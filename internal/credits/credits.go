@@ -72,7 +72,8 @@ func (c *Credits) openTx(ctx context.Context, tx postgres.Tx, accountID string, 
 	if err != nil {
 		return Balance{}, err
 	}
-	latest, ok, err := latestBalance(ctx, tx, accountID)
+	// Whoever still spends from the period that is over is waited for: what they record must be seen in the next one.
+	latest, ok, err := lockLatestBalance(ctx, tx, accountID)
 	switch {
 	case err != nil:
 		return Balance{}, err
@@ -143,23 +144,26 @@ func (c *Credits) ChangePlanTx(
 	ctx context.Context, tx postgres.Tx, accountID string, plan plans.Plan, cycle *Cycle,
 ) error {
 	now := c.now()
-	if _, err := c.openTx(ctx, tx, accountID, now); err != nil {
+	if err := c.readyTx(ctx, tx, accountID, cycle, now); err != nil {
 		return err
 	}
 	// A spend may hold the row: what it spends belongs to this period, whichever way it ends.
-	current, err := lockLatestBalance(ctx, tx, accountID)
+	current, _, err := lockLatestBalance(ctx, tx, accountID)
 	if err != nil {
 		return err
-	}
-	switch {
-	case cycle == nil && (current.Cycle.Source != OwnSource || plan.Capped && !current.Capped):
-		return c.switchTx(ctx, tx, current, plan, Cycle{Source: OwnSource, Anchor: now, Start: now})
-	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
-		return c.switchTx(ctx, tx, current, plan, *cycle)
 	}
 	more := plan.MonthlyCredits - current.Included
 	if cycle != nil {
 		more = max(0, more)
+	}
+	capBroken := plan.Capped && (!current.Capped || current.Used() > current.Granted+more)
+	switch {
+	case cycle == nil && (current.Cycle.Source != OwnSource || capBroken):
+		return c.switchTx(ctx, tx, current, plan, Cycle{Source: OwnSource, Anchor: now, Start: now}, now)
+	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
+		return c.switchTx(ctx, tx, current, plan, *cycle, cycle.Start)
+	case cycle != nil && capBroken:
+		return c.switchTx(ctx, tx, current, plan, *cycle, now)
 	}
 	if more == 0 && current.Tier == plan.Tier {
 		return nil
@@ -170,16 +174,32 @@ func (c *Credits) ChangePlanTx(
 	return c.grantTx(ctx, tx, current, "adjustment", more, c.ids.New("change"))
 }
 
-// switchTx ends the current period and starts one that follows another cycle.
+// readyTx sees to it that there is a period to change, and holds the account's row. Where the subscription that the
+// last period follows says what the current one is, none is opened under the plan before it.
+func (c *Credits) readyTx(ctx context.Context, tx postgres.Tx, accountID string, cycle *Cycle, now time.Time) error {
+	if cycle != nil {
+		if _, err := lockAccount(ctx, tx, accountID); err != nil {
+			return err
+		}
+		latest, ok, err := latestBalance(ctx, tx, accountID)
+		if err != nil || ok && latest.Cycle.Source == cycle.Source {
+			return err
+		}
+	}
+	_, err := c.openTx(ctx, tx, accountID, now)
+	return err
+}
+
+// switchTx ends the current period at a time and starts one that follows the cycle.
 func (c *Credits) switchTx(
-	ctx context.Context, tx postgres.Tx, current Balance, plan plans.Plan, cycle Cycle,
+	ctx context.Context, tx postgres.Tx, current Balance, plan plans.Plan, cycle Cycle, at time.Time,
 ) error {
 	months := monthsUntil(cycle.Anchor, cycle.Start)
 	if !addMonths(cycle.Anchor, months).Equal(cycle.Start) {
 		cycle.Anchor, months = cycle.Start, 0
 	}
 	// The two must not overlap, nor may the current one lose its beginning, whatever the clocks say.
-	at := later(cycle.Start, current.StartsAt.Add(time.Millisecond))
+	at = later(at, current.StartsAt.Add(time.Millisecond))
 	if at.Before(current.EndsAt) {
 		if err := closePeriod(ctx, tx, current, at); err != nil {
 			return err

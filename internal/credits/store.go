@@ -33,9 +33,12 @@ func latestBalance(ctx context.Context, db queries.DBTX, accountID string) (Bala
 	return fromRow(row), err == nil, err
 }
 
-func lockLatestBalance(ctx context.Context, db queries.DBTX, accountID string) (Balance, error) {
+func lockLatestBalance(ctx context.Context, db queries.DBTX, accountID string) (Balance, bool, error) {
 	row, err := queries.New(db).LockLatestBalance(ctx, accountID)
-	return fromRow(row), err
+	if postgres.NoRows(err) {
+		return Balance{}, false, nil
+	}
+	return fromRow(row), err == nil, err
 }
 
 func fromRow(row queries.Balance) Balance {

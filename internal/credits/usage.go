@@ -204,9 +204,13 @@ func (c *Credits) lockCurrentTx(ctx context.Context, tx postgres.Tx, accountID s
 				return Balance{}, err
 			}
 		}
-		locked, err := lockLatestBalance(ctx, tx, accountID)
-		// While we waited for the row, a change of plan may have ended this period and begun another.
-		if err != nil || now.Before(locked.EndsAt) {
+		locked, _, err := lockLatestBalance(ctx, tx, accountID)
+		if err != nil {
+			return Balance{}, err
+		}
+		// While we waited for the row, another period may have begun. Once we hold the last one none can.
+		last, _, err := latestBalance(ctx, tx, accountID)
+		if err != nil || last.Period == locked.Period && now.Before(locked.EndsAt) {
 			return locked, err
 		}
 	}

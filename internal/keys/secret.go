@@ -24,10 +24,18 @@ const (
 )
 
 // Secret is a raw key. It prints and logs as its beginning only; Reveal returns it whole.
-type Secret struct{ prefix, raw string }
+type Secret struct {
+	prefix string
+	raw    *string // behind a pointer, so that nothing that prints the fields prints it
+}
 
 // Reveal returns the raw key, to be shown to its owner once.
-func (s Secret) Reveal() string { return s.raw }
+func (s Secret) Reveal() string {
+	if s.raw == nil {
+		return ""
+	}
+	return *s.raw
+}
 
 // String returns what lists show: "plabs_sk_live_abc1...".
 func (s Secret) String() string { return s.prefix }
@@ -80,7 +88,7 @@ func (f Format) parse(raw string) (Secret, bool) {
 }
 
 func (f Format) secret(raw string) Secret {
-	return Secret{prefix: raw[:len(f.prefix)+shownLength] + "...", raw: raw}
+	return Secret{prefix: raw[:len(f.prefix)+shownLength] + "...", raw: &raw}
 }
 
 func checksum(body string) string {
@@ -128,7 +136,7 @@ func (p *Peppers) Current() []byte { return p.secrets[p.current] }
 // hash returns the key's HMAC-SHA-256 under one version of the pepper.
 func (p *Peppers) hash(version int32, s Secret) []byte {
 	mac := hmac.New(sha256.New, p.secrets[version])
-	mac.Write([]byte(s.raw))
+	mac.Write([]byte(*s.raw))
 	return mac.Sum(nil)
 }
 

@@ -3,12 +3,15 @@ package plans
 import (
 	"bytes"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
 	"os"
+	"regexp"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
 )
 
 //go:embed catalogue.yaml
@@ -29,7 +32,7 @@ func Load(path string) (*Catalogue, error) {
 // Parse reads a catalogue. It is refused whole if anything in it is missing, unknown or out of range.
 func Parse(source []byte) (*Catalogue, error) {
 	var f file
-	if err := yaml.NewDecoder(bytes.NewReader(source), yaml.DisallowUnknownField()).Decode(&f); err != nil {
+	if err := decode(source, &f); err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
@@ -39,29 +42,47 @@ func Parse(source []byte) (*Catalogue, error) {
 	return c, nil
 }
 
+// decode goes through JSON, whose decoder does not round a fraction where a whole number is wanted.
+func decode(source []byte, into *file) error {
+	parsed, err := parser.ParseBytes(source, 0)
+	if err != nil {
+		return err
+	}
+	if len(parsed.Docs) != 1 {
+		return errors.New("there must be one document")
+	}
+	encoded, err := yaml.YAMLToJSON(source)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(encoded))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
+}
+
 type file struct {
-	Tiers  []tierEntry             `yaml:"tiers"`
-	Prices map[Category]priceEntry `yaml:"prices"`
+	Tiers  []tierEntry             `json:"tiers"`
+	Prices map[Category]priceEntry `json:"prices"`
 }
 
 type tierEntry struct {
-	Tier            Tier   `yaml:"tier"`
-	Name            string `yaml:"name"`
-	MonthlyPrice    string `yaml:"monthlyPrice"`
-	MonthlyCredits  int64  `yaml:"monthlyCredits"`
-	OverageRate     string `yaml:"overageRate"`
-	CarryoverMonths int    `yaml:"carryoverMonths"`
-	StripeLookupKey string `yaml:"stripeLookupKey"`
+	Tier            Tier   `json:"tier"`
+	Name            string `json:"name"`
+	MonthlyPrice    string `json:"monthlyPrice"`
+	MonthlyCredits  int64  `json:"monthlyCredits"`
+	OverageRate     string `json:"overageRate"`
+	CarryoverMonths int    `json:"carryoverMonths"`
+	StripeLookupKey string `json:"stripeLookupKey"`
 }
 
 type priceEntry struct {
-	Unit      int64                `yaml:"unit"`
-	Providers map[string]rateEntry `yaml:"providers"`
+	Unit      int64                `json:"unit"`
+	Providers map[string]rateEntry `json:"providers"`
 }
 
 type rateEntry struct {
-	Input  int64 `yaml:"input"`
-	Output int64 `yaml:"output"`
+	Input  int64 `json:"input"`
+	Output int64 `json:"output"`
 }
 
 func (c *Catalogue) addTiers(entries []tierEntry) error {
@@ -95,12 +116,13 @@ func (c *Catalogue) addTiers(entries []tierEntry) error {
 	return nil
 }
 
+var decimal = regexp.MustCompile(`^[0-9]+([.][0-9]+)?$`)
+
 func (e tierEntry) plan() (Plan, error) {
-	price, ok := new(big.Rat).SetString(e.MonthlyPrice)
 	switch {
 	case e.Name == "":
 		return Plan{}, errors.New("name is missing")
-	case !ok || price.Sign() < 0:
+	case !decimal.MatchString(e.MonthlyPrice):
 		return Plan{}, fmt.Errorf("monthlyPrice %q is not an amount of dollars", e.MonthlyPrice)
 	case e.MonthlyCredits <= 0 || e.MonthlyCredits > 1e15:
 		return Plan{}, errors.New("monthlyCredits must be between 1 and 10^15")
@@ -121,7 +143,7 @@ func overageMicros(dollars string) (int64, error) {
 		return 0, nil
 	}
 	r, ok := new(big.Rat).SetString(dollars)
-	if !ok {
+	if !ok || !decimal.MatchString(dollars) {
 		return 0, fmt.Errorf("overageRate %q is not an amount of dollars", dollars)
 	}
 	r.Mul(r, big.NewRat(1_000_000, 1))

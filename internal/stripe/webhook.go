@@ -94,21 +94,23 @@ func (c *Client) verify(body []byte, signature string) error {
 }
 
 // fresh refuses a signature that is too old, so that an event can't be replayed, or too far ahead, which stripe-go
-// would accept and which could be replayed for long.
+// would accept and which could be replayed for long. There must be one time: of several, stripe-go may check another.
 func fresh(signature string, now time.Time) error {
+	var times []string
 	for part := range strings.SplitSeq(signature, ",") {
-		value, ok := strings.CutPrefix(strings.TrimSpace(part), "t=")
-		if !ok {
-			continue
+		if name, value, _ := strings.Cut(part, "="); strings.TrimSpace(name) == "t" {
+			times = append(times, value)
 		}
-		unix, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
-			return fmt.Errorf("time of the signature: %w", err)
-		}
-		if age := now.Sub(time.Unix(unix, 0)); age > tolerance || age < -tolerance {
-			return fmt.Errorf("the signature is %s old", age)
-		}
-		return nil
 	}
-	return errors.New("the signature has no time")
+	if len(times) != 1 {
+		return fmt.Errorf("the signature has %d times", len(times))
+	}
+	unix, err := strconv.ParseInt(times[0], 10, 64)
+	if err != nil {
+		return fmt.Errorf("time of the signature: %w", err)
+	}
+	if age := now.Sub(time.Unix(unix, 0)); age > tolerance || age < -tolerance {
+		return fmt.Errorf("the signature is %s old", age)
+	}
+	return nil
 }

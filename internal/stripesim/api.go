@@ -64,6 +64,8 @@ func (s *Sim) admit(w http.ResponseWriter, r *http.Request, requestID string) (*
 	if err := s.authorize(r); err != nil {
 		return nil, err
 	}
+	// Another version means other shapes. To answer in this one would be wrong
+	// in ways that show only in production.
 	if v := r.Header.Get("Stripe-Version"); v != "" && v != apiVersion {
 		return nil, notSimulated("", "API version "+v+", only "+apiVersion)
 	}
@@ -90,7 +92,7 @@ func (s *Sim) admit(w http.ResponseWriter, r *http.Request, requestID string) (*
 func (s *Sim) authorize(r *http.Request) *apiError {
 	key, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if user, _, ok := r.BasicAuth(); ok {
-		key, found = user, true
+		key, found = user, true // curl -u sk_test_...: as in all of Stripe's examples
 	}
 	switch {
 	case !found || key == "":
@@ -140,9 +142,9 @@ func validUTF8(form url.Values) bool {
 	return true
 }
 
-// serve runs one admitted request under the lock. It answers only what is saved;
-// an answer that could not be is an error to which the caller does not know the
-// outcome, as with any 5xx of Stripe's, and which it may retry under its key.
+// serve runs one admitted request under the lock. It answers only what is saved.
+// Failing that is an error that no idempotency key remembers: a retry gets the
+// answer as soon as it can be saved.
 func (s *Sim) serve(rt route, r *http.Request, c *call, h http.Header) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,6 +157,8 @@ func (s *Sim) serve(rt route, r *http.Request, c *call, h http.Header) answer {
 }
 
 func (s *Sim) answer(rt route, r *http.Request, c *call, h http.Header) answer {
+	// Before anything else: a replay must not depend on what became of the
+	// objects since.
 	old, replay, err := s.recall(c)
 	switch {
 	case err != nil:
@@ -188,6 +192,8 @@ func (s *Sim) run(rt route, r *http.Request, c *call) (object, *apiError) {
 	if err != nil {
 		return nil, err
 	}
+	// A bad expansion is noticed only now: which fields there are depends on the
+	// object.
 	return obj, s.expand(obj, c.list("expand"))
 }
 
@@ -198,11 +204,13 @@ func answerJSON(status int, obj object) answer {
 }
 
 // encode writes JSON the way Stripe does: indented, and with & and < as they are.
-func encode(v any) []byte {
+func encode(v any) []byte { return encodeIndented(v, "  ") }
+
+func encodeIndented(v any, indent string) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
+	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
 		// Objects hold strings, numbers, booleans, maps and slices of them.
 		panic("stripesim: not JSON: " + err.Error())

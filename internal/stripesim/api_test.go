@@ -154,7 +154,7 @@ func TestIdempotency(t *testing.T) {
 func TestIdempotencyOfErrors(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	bad := b.do(t, "POST", "/v1/customers", "nmae=A", "Idempotency-Key", "k1")
+	bad := b.do(t, "POST", "/v1/customers", "title=A", "Idempotency-Key", "k1")
 	require.Equal(t, http.StatusBadRequest, bad.status)
 	fixed := b.do(t, "POST", "/v1/customers", "name=A", "Idempotency-Key", "k1")
 	require.Equal(t, http.StatusOK, fixed.status, "a request that was never run does not use up its key")

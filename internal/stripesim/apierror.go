@@ -2,7 +2,8 @@ package stripesim
 
 import "net/http"
 
-// apiError is an answer in Stripe's error shape.
+// apiError is an answer in Stripe's error shape. Clients tell errors apart by
+// kind and code, the message is for people.
 type apiError struct {
 	status  int
 	kind    string

@@ -12,13 +12,13 @@ const (
 	sessionComplete = "complete"
 	sessionExpired  = "expired"
 
-	sessionLifetime = 24 * time.Hour
+	sessionLifetime = 24 * time.Hour // Stripe's default and its longest
 )
 
 type checkoutSession struct {
 	ID      string
 	LineID  string
-	URL     string
+	URL     string // kept as it was made: what was handed out must not change with a restart
 	Created time.Time
 
 	Price        *price
@@ -32,7 +32,7 @@ type checkoutSession struct {
 	SubText      string
 	Options      object // presentation options, echoed
 	ExpiresAt    time.Time
-	HadCustomer  bool
+	HadCustomer  bool // when it was made; otherwise payment makes one
 	Customer     *customer
 	Status       string
 	Subscription string
@@ -71,12 +71,13 @@ func (s *Sim) readSession(c *call, cs *checkoutSession) {
 	c.must("success_url")
 	cs.SuccessURL, cs.CancelURL = c.webURL("success_url"), c.webURL("cancel_url")
 	cs.Reference, cs.Email = c.str("client_reference_id"), c.str("customer_email")
-	cs.Customer, cs.HadCustomer = s.customers.get(s.customerParam(c, "customer"))
+	cs.Customer, cs.HadCustomer = s.customers.get(s.customerParam(c))
 	if cs.HadCustomer && cs.Email != "" {
 		c.fail(invalid("customer_email", "You may only specify one of these parameters: customer, customer_email."))
 	}
 	cs.Metadata = c.merge("metadata", nil)
 	cs.SubMetadata, cs.SubText = c.merge("subscription_data[metadata]", nil), c.str("subscription_data[description]")
+	// Stripe takes anything from 30 minutes to 24 hours.
 	soonest, latest := c.now.Add(30*time.Minute).Unix(), c.now.Add(sessionLifetime).Unix()
 	cs.ExpiresAt = time.Unix(c.integer("expires_at", latest, soonest, latest), 0).UTC()
 	cs.Options = readOptions(c)
@@ -111,7 +112,7 @@ func (s *Sim) getSession(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listSessions(c *call) (object, *apiError) {
-	cust, sub := s.customerParam(c, "customer"), c.str("subscription")
+	cust, sub := s.customerParam(c), c.str("subscription")
 	status := c.oneOf("status", sessionComplete, sessionExpired, sessionOpen)
 	return c.page(s.sessions.newest(func(cs *checkoutSession) bool {
 		return (cust == "" || cs.Customer != nil && cs.Customer.ID == cust) &&
@@ -124,7 +125,7 @@ func (s *Sim) expireSessionCall(c *call) (object, *apiError) {
 	switch {
 	case !ok:
 		return nil, notFound("checkout.session", c.id)
-	case cs.Status != sessionOpen:
+	case cs.Status != sessionOpen: // expiring must not race with a payment and win
 		return nil, invalid("session", `Only Checkout Sessions with a status in ["open"] can be expired. This Checkout Session has a status of `+cs.Status+".")
 	}
 	s.expireSession(c.cause, cs)
@@ -165,10 +166,13 @@ func (s *Sim) pay(sessionID, email string, now time.Time) (redirect string, err 
 		cs.Customer.Email = firstOf(cs.Email, email, "payer@example.com")
 		s.addCustomer(cause{}, cs.Customer)
 	}
+	// The session's own metadata stays with the session. Only subscription_data
+	// reaches the subscription, which is what a webhook handler gets to see.
 	sub := &subscription{Price: cs.Price, Quantity: cs.Quantity, Metadata: cs.SubMetadata, Description: cs.SubText}
 	inv := s.subscribe(cs.Customer, sub, now)
 	cs.Status, cs.Subscription, cs.Invoice = sessionComplete, sub.ID, inv.ID
 	s.emit(cause{}, "checkout.session.completed", renderSession(cs), nil)
+	// The placeholder is how a success page learns which session to look up.
 	return strings.ReplaceAll(cs.SuccessURL, "{CHECKOUT_SESSION_ID}", cs.ID), nil
 }
 

@@ -11,7 +11,7 @@ type customer struct {
 	Description string
 	Metadata    map[string]string
 
-	InvoicePrefix string
+	InvoicePrefix string // invoices are numbered per customer
 	Invoices      int
 	Currency      string // set by the first subscription
 }
@@ -47,6 +47,7 @@ func (s *Sim) updateCustomer(c *call) (object, *apiError) {
 	if c.err != nil {
 		return nil, c.err
 	}
+	// Rendered before and after, the event names exactly what its reader can see change.
 	before := renderCustomer(cust)
 	*cust = next
 	s.emitUpdate(c.cause, "customer.updated", before, renderCustomer(cust))
@@ -79,11 +80,11 @@ func (s *Sim) listCustomers(c *call) (object, *apiError) {
 	}, renderCustomer))
 }
 
-// customerParam reads a parameter that must name a customer if it is given.
-func (s *Sim) customerParam(c *call, name string) string {
-	id := c.str(name)
+// customerParam reads the customer parameter, which must name one if it is given.
+func (s *Sim) customerParam(c *call) string {
+	id := c.str("customer")
 	if _, ok := s.customers.get(id); id != "" && !ok {
-		c.fail(noSuch("customer", id, name))
+		c.fail(noSuch("customer", id, "customer"))
 	}
 	return id
 }

@@ -15,8 +15,10 @@ import (
 )
 
 const (
+	// Stripe tries for three days. Nobody waits that long to see an event given
+	// up; about two minutes are enough to restart a receiver.
 	maxAttempts  = 10
-	firstBackoff = 200 * time.Millisecond
+	firstBackoff = 200 * time.Millisecond // doubles with each attempt
 	clockTick    = time.Second
 )
 
@@ -116,10 +118,10 @@ func (s *Sim) deliver(ctx context.Context, ev *event) {
 			return // a shutdown says nothing about the receiver
 		}
 		attempt, state := s.record(ev, err)
-		switch state {
-		case Delivered:
+		if state == Delivered {
 			return
-		case GivenUp:
+		}
+		if state == GivenUp {
 			s.log.Error("stripe simulator gave up on an event", "event", ev.ID, "type", ev.Kind, "attempts", attempt, "error", err)
 			return
 		}
@@ -176,7 +178,9 @@ func (s *Sim) attempt(ctx context.Context, ev *event) error {
 	return nil
 }
 
-// sign makes the Stripe-Signature header.
+// sign makes the Stripe-Signature header. The time is signed as well, so that a
+// receiver can refuse an old delivery that somebody sends again; each attempt
+// therefore has its own signature over the same body.
 func sign(secret string, at time.Time, body []byte) string {
 	t := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(secret))

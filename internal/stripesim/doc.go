@@ -41,7 +41,10 @@
 //     retried for about two minutes rather than three days.
 //   - customer.subscription.created already says active. Stripe may send
 //     incomplete first and an update a moment later.
-//   - State lives in memory and ends with the process.
+//   - State lives in memory and, with a StateFile, in one file that is written
+//     as a whole at every change: fine for development, not for load.
+//   - Nothing is ever forgotten but idempotency keys. Stripe lists events for 30
+//     days.
 //
 // Time is the injected clock. Whatever the clock has made due (a session's
 // expiry, a renewal, the end of a cancelled period) happens at the next request

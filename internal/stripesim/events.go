@@ -55,14 +55,15 @@ func (s *Sim) emit(by cause, kind string, snapshot, previous object) {
 	ev := &event{
 		ID: s.ids.next("evt_1", 23), Kind: kind, Created: s.now().UTC(), By: by, Data: encode(data), State: Pending,
 	}
-	if s.webhookURL == "" {
+	if s.webhookURL == "" { // an endpoint gets nothing from before it was registered
 		ev.State = Skipped
 	}
 	s.events.add(ev)
 	s.signal()
 }
 
-// emitUpdate emits an update unless nothing changed.
+// emitUpdate emits an update unless nothing changed: Stripe sends no event for a
+// request that sets what is set already.
 func (s *Sim) emitUpdate(by cause, kind string, before, after object) {
 	if previous := changed(before, after); len(previous) > 0 {
 		s.emit(by, kind, after, previous)

@@ -35,6 +35,8 @@ func (s *Sim) recall(c *call) (old remembered, found bool, err *apiError) {
 	return old, true, nil
 }
 
+// remember keeps errors as well as successes: Stripe replays whatever a request
+// that was run came to, so a caller needs a new key to try something else.
 func (s *Sim) remember(c *call, a answer) {
 	if c.IdempotencyKey == "" {
 		return

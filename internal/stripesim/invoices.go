@@ -8,7 +8,7 @@ import (
 type invoice struct {
 	ID       string
 	LineID   string
-	Number   string
+	Number   string // shown from finalization on
 	Customer *customer
 	Created  time.Time
 	Reason   string
@@ -41,7 +41,9 @@ func (s *Sim) newInvoice(cust *customer, sub *subscription, reason string, at ti
 	return inv
 }
 
-// settleInvoice takes a draft to paid; every payment succeeds here.
+// settleInvoice takes a draft to paid; every payment succeeds here. Each event
+// shows the status at its moment, and both invoice.paid and its older twin
+// invoice.payment_succeeded are sent, as by Stripe.
 func (s *Sim) settleInvoice(inv *invoice) {
 	s.emit(cause{}, "invoice.created", renderInvoice(inv), nil)
 	inv.Status, inv.FinalizedAt = "open", inv.Created

@@ -4,7 +4,8 @@ import "slices"
 
 const pageParams = "limit starting_after ending_before "
 
-// page cuts one page out of objects that are newest first.
+// page cuts one page out of objects that are newest first. Cursors are ids, not
+// offsets: what is made while somebody reads does not shift the pages behind.
 func (c *call) page(all []object) (object, *apiError) {
 	limit := int(c.integer("limit", 10, 1, 100))
 	from, to := 0, len(all)
@@ -15,6 +16,8 @@ func (c *call) page(all []object) (object, *apiError) {
 	if after != "" {
 		from = c.cursor(all, "starting_after") + 1
 	}
+	// Going back, the page is the one that ends at the cursor, and has_more is
+	// about what is newer.
 	if before != "" {
 		to = c.cursor(all, "ending_before")
 		from = max(0, to-limit)

@@ -24,7 +24,7 @@ var indexRE = regexp.MustCompile(`\[\d+\]`)
 func parseParams(form url.Values) *params {
 	p := &params{values: map[string]string{}}
 	for name, values := range form {
-		if !strings.Contains(name, "[]") {
+		if !strings.Contains(name, "[]") { // given twice, the last one counts
 			p.values[name] = values[len(values)-1]
 			continue
 		}

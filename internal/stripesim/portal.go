@@ -32,12 +32,12 @@ type portalFlow struct {
 	Quantity     int64
 	After        string // after_completion type
 	AfterURL     string
-	Done         bool
+	Done         bool // a flow can be confirmed once
 }
 
 func (s *Sim) createPortal(c *call) (object, *apiError) {
 	ps := &portalSession{Created: c.now, ReturnURL: c.webURL("return_url"), Locale: c.str("locale")}
-	ps.Customer, _ = s.customers.get(s.customerParam(c, "customer"))
+	ps.Customer, _ = s.customers.get(s.customerParam(c))
 	if c.has("flow_data") && c.err == nil {
 		ps.Flow = s.readFlow(c, ps.Customer)
 	}
@@ -86,6 +86,7 @@ func (s *Sim) readFlowUpdate(c *call, cust *customer, f *portalFlow) {
 	if c.err != nil {
 		return
 	}
+	// The item is named so that a confirmation cannot touch another one.
 	if f.ItemID != f.Subscription.ItemID {
 		c.fail(noSuch("subscription_item", f.ItemID, confirm+"[items][0][id]"))
 	}
@@ -158,6 +159,7 @@ func (s *Sim) confirm(sessionID string, now time.Time) (redirect string, err err
 		return "", &pageError{http.StatusConflict, "This change was confirmed before. Nothing was changed."}
 	}
 	f := ps.Flow
+	// The subscription may have ended since the link was made.
 	if f.Subscription != nil {
 		if _, err := s.living(f.Subscription.ID); err != nil {
 			return "", err

@@ -21,7 +21,7 @@ func TestPortalConfirmsAPlanChange(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	sub := b.subscribe(t, "starter")
-	path := b.portal(t, sub, updateFlow(b, t, sub, "scale"))
+	path := b.portal(t, sub, b.updateFlow(t, sub, "scale"))
 	shown := b.do(t, "GET", path, "")
 	require.Equal(t, http.StatusOK, shown.status)
 	for _, want := range []string{"no money moves", "Starter", "Scale", "$499.00", "no proration", "Confirm"} {
@@ -108,7 +108,7 @@ func TestPortalKeepsCustomersApart(t *testing.T) {
 	require.NotContains(t, b.do(t, "GET", path, "").raw, theirs.ID)
 	require.Equal(t, http.StatusNotFound, b.do(t, "POST", path+"/cancel", "when=now&subscription="+theirs.ID).status)
 	_, err := b.api.BillingPortalSessions.New(&stripe.BillingPortalSessionParams{
-		Customer: stripe.String(mine.Customer.ID), FlowData: updateFlow(b, t, theirs, "scale"),
+		Customer: stripe.String(mine.Customer.ID), FlowData: b.updateFlow(t, theirs, "scale"),
 	})
 	require.ErrorContains(t, err, "No such subscription")
 }

@@ -133,7 +133,7 @@ func (c Config) validate() error {
 	case !strings.HasPrefix(c.SecretKey, "sk_test_"):
 		return errors.New("SecretKey must start with sk_test_")
 	case c.Now == nil, c.Rand == nil, c.Logger == nil:
-		return errors.New("Now, Rand and Logger are required")
+		return errors.New("a simulator needs Now, Rand and Logger")
 	case c.WebhookURL != "" && c.WebhookSecret == "":
 		return errors.New("WebhookURL needs a WebhookSecret")
 	}
@@ -211,12 +211,15 @@ func (s *Sim) advance(now time.Time) {
 		}
 	}
 	for _, sub := range s.subscriptions.oldestFirst() {
+		// A clock that jumped by months has made several periods due, and Stripe
+		// would have sent the events of each.
 		for sub.Status == statusActive && !now.Before(sub.PeriodEnd) {
 			s.endPeriod(sub)
 		}
 	}
 }
 
+// isLiveKey knows secret and restricted keys, sk_live_ and rk_live_.
 func isLiveKey(key string) bool { return strings.Contains(key, "k_live_") }
 
 func isWebURL(raw string) bool {

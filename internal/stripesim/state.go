@@ -2,6 +2,7 @@ package stripesim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func (s *Sim) restore(content []byte) error {
 }
 
 func (s *Sim) index() error {
-	return errors.Join(
+	return cmp.Or(
 		s.products.index(), s.prices.index(), s.customers.index(), s.sessions.index(),
 		s.subscriptions.index(), s.invoices.index(), s.portals.index(), s.events.index(),
 	)
@@ -102,7 +103,7 @@ func (s *Sim) save() error {
 	if s.stateFile == "" {
 		return nil
 	}
-	content := encode(s.snapshot())
+	content := encodeIndented(s.snapshot(), "")
 	if bytes.Equal(content, s.saved) {
 		return nil
 	}
@@ -157,7 +158,7 @@ func (s *Sim) relink() error {
 	for _, ps := range s.portals.items {
 		errs = append(errs, relink(&s.customers, &ps.Customer), s.relinkFlow(ps.Flow))
 	}
-	return errors.Join(errs...)
+	return cmp.Or(errs...)
 }
 
 func (s *Sim) relinkFlow(f *portalFlow) error {
@@ -168,7 +169,7 @@ func (s *Sim) relinkFlow(f *portalFlow) error {
 	if f != nil && f.Price != nil {
 		errs = append(errs, relink(&s.prices, &f.Price))
 	}
-	return errors.Join(errs...)
+	return cmp.Or(errs...)
 }
 
 func relink[T keyed](c *collection[T], ref *T) error {

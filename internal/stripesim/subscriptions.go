@@ -22,12 +22,12 @@ type subscription struct {
 	Quantity int64
 
 	Status            string
-	Cycle             int // whole periods since created
+	Cycle             int // whole periods since created, from which addMonths counts
 	PeriodStart       time.Time
 	PeriodEnd         time.Time
 	CancelAtPeriodEnd bool
-	CanceledAt        time.Time
-	EndedAt           time.Time
+	CanceledAt        time.Time // when the end was asked for
+	EndedAt           time.Time // when it came
 	Comment           string
 	Feedback          string
 	LatestInvoice     string
@@ -76,7 +76,7 @@ func (s *Sim) getSubscription(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listSubscriptions(c *call) (object, *apiError) {
-	cust, priceID := s.customerParam(c, "customer"), c.str("price")
+	cust, priceID := s.customerParam(c), c.str("price")
 	status := c.oneOf("status", statusActive, "all", statusCanceled, "ended", "incomplete", "incomplete_expired",
 		"past_due", "paused", "trialing", "unpaid")
 	return c.page(s.subscriptions.newest(func(sub *subscription) bool {
@@ -120,6 +120,8 @@ func (s *Sim) replaceSubscription(by cause, sub *subscription, next subscription
 
 func (s *Sim) readUpdate(c *call, next *subscription) {
 	c.oneOf("proration_behavior", "always_invoice", "create_prorations", "none")
+	// A pending update waits for its payment, and Stripe lets only items and
+	// proration wait.
 	behavior := c.oneOf("payment_behavior", "allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
 	stop, given := c.boolean("cancel_at_period_end")
 	if behavior == "pending_if_incomplete" && (given || c.has("metadata") || c.has("description")) {
@@ -202,6 +204,8 @@ func (s *Sim) deleteSubscription(c *call) (object, *apiError) {
 	return renderSubscription(sub), nil
 }
 
+// cancelNow ends a subscription before its period does. It is then no longer
+// ending, it has ended, and there is no customer.subscription.updated.
 func (s *Sim) cancelNow(by cause, sub *subscription, now time.Time) {
 	sub.Status, sub.CancelAtPeriodEnd = statusCanceled, false
 	sub.CanceledAt, sub.EndedAt = now, now

@@ -129,7 +129,7 @@ func walkPortal(t *testing.T, b *bundle, cust *stripe.Customer) {
 			Type:               stripe.String("subscription_cancel"),
 			SubscriptionCancel: &stripe.BillingPortalSessionFlowDataSubscriptionCancelParams{Subscription: stripe.String(sub.ID)},
 		},
-		updateFlow(b, t, sub, "pro"),
+		b.updateFlow(t, sub, "pro"),
 	} {
 		ps, err := b.api.BillingPortalSessions.New(&stripe.BillingPortalSessionParams{
 			Customer: stripe.String(sub.Customer.ID), FlowData: flow,
@@ -139,7 +139,7 @@ func walkPortal(t *testing.T, b *bundle, cust *stripe.Customer) {
 	}
 }
 
-func updateFlow(b *bundle, t *testing.T, sub *stripe.Subscription, lookupKey string) *stripe.BillingPortalSessionFlowDataParams {
+func (b *bundle) updateFlow(t *testing.T, sub *stripe.Subscription, lookupKey string) *stripe.BillingPortalSessionFlowDataParams {
 	t.Helper()
 	return &stripe.BillingPortalSessionFlowDataParams{
 		Type: stripe.String("subscription_update_confirm"),

@@ -1,0 +1,231 @@
+package credits
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keymeter/keymeter/internal/plans"
+	"github.com/keymeter/keymeter/internal/testkit"
+)
+
+// Many record on the same accounts while plans change and periods end. What was acknowledged is there, once, and
+// nothing else is.
+func TestConcurrentSpending(t *testing.T) {
+	t.Parallel()
+	const writers, batches = 6, 25
+	b := newBench(testkit.DB(t), defaultCatalogue(t), noon)
+	ids := []string{b.newAccount(t), b.newAccount(t), b.newAccount(t)}
+
+	acknowledged := acknowledgements{events: map[string]int64{}, firsts: map[string]int{}}
+	var group errgroup.Group
+	done := make(chan struct{})
+	for writer := range writers {
+		group.Go(func() error {
+			random := rand.New(rand.NewPCG(uint64(writer), 1))
+			for batch := range batches {
+				events := make([]Event, 5)
+				for i := range events {
+					// Writers come in pairs that send the same events, as a caller does that retries in parallel.
+					id := fmt.Sprintf("e-%d-%d-%d", writer/2, batch, i)
+					events[i] = Event{
+						ID: id, AccountID: ids[(batch+i)%len(ids)], Category: plans.RAG, Credits: ptr(int64(100 + 10*i + batch)),
+					}
+				}
+				random.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+				outcomes, err := b.record(t.Context(), events...)
+				if err != nil {
+					return err
+				}
+				acknowledged.add(events, outcomes)
+			}
+			return nil
+		})
+	}
+	var changes errgroup.Group
+	changes.Go(func() error { return changePlans(t, b, ids, done) })
+	require.NoError(t, group.Wait())
+	close(done)
+	require.NoError(t, changes.Wait())
+
+	recorded := map[string]int64{}
+	rows, err := b.pool.Query(t.Context(), `SELECT account_id || ' ' || id, credits FROM usage_events`)
+	require.NoError(t, err)
+	var id string
+	var credits int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &credits}, func() error { recorded[id] = credits; return nil })
+	require.NoError(t, err)
+	require.Equal(t, acknowledged.events, recorded)
+	for id, n := range acknowledged.firsts {
+		require.Equal(t, 1, n, "%s was acknowledged as new", id)
+	}
+	b.checkIdentities(t, ids...)
+	var periods int
+	require.NoError(t, b.pool.QueryRow(t.Context(), `SELECT count(*) FROM balances`).Scan(&periods))
+	require.Greater(t, periods, 3*len(ids), "periods did roll meanwhile")
+	t.Logf("%d events recorded, %d refused, over %d periods", len(recorded), acknowledged.refused, periods)
+}
+
+// changePlans goes through plans, by hand and from subscriptions, and lets half a month pass each time.
+func changePlans(t *testing.T, b *bench, ids []string, done <-chan struct{}) error {
+	const least = 24 // a year, however fast the writers are
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			if i >= least {
+				return nil
+			}
+		default:
+		}
+		now := b.clock.Now()
+		id := ids[i%len(ids)]
+		tier, cycle := plans.Free, (*Cycle)(nil)
+		switch i % 4 {
+		case 0:
+			tier = plans.Starter
+		case 1, 2:
+			start := now.Truncate(time.Second)
+			tier, cycle = plans.Pro, &Cycle{Source: fmt.Sprintf("sub_%d", i), Anchor: start, Start: start}
+		}
+		if err := b.changePlan(t.Context(), id, tier, cycle); err != nil {
+			return err
+		}
+		b.clock.Advance(15 * 24 * time.Hour)
+	}
+}
+
+// acknowledgements is what writers were told.
+type acknowledgements struct {
+	mu      sync.Mutex
+	events  map[string]int64 // by account and id, of those that are recorded
+	firsts  map[string]int   // how often one was called new
+	refused int
+}
+
+func (a *acknowledgements) add(events []Event, outcomes []Outcome) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, o := range outcomes {
+		key := events[i].AccountID + " " + events[i].ID
+		switch {
+		case o.Refusal != nil:
+			a.refused++
+		default:
+			a.events[key] = o.Credits
+			if !o.Duplicate {
+				a.firsts[key]++
+			}
+		}
+	}
+}
+
+// Whoever waits for a period that is ended meanwhile spends from the next one, under its cap.
+func TestSpendWaitsForAChangeOfPlan(t *testing.T) {
+	t.Parallel()
+	b := newBench(testkit.DB(t), defaultCatalogue(t), noon)
+	id := b.newAccount(t)
+	require.NoError(t, b.changePlan(t.Context(), id, plans.Starter, nil))
+	b.spend(t, id, "before", 10_000)
+	b.clock.Advance(time.Hour)
+
+	change, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, b.credits.ChangePlanTx(t.Context(), change, id, b.catalogue.Plan(plans.Free), nil))
+	require.NoError(t, b.accounts.SetTierTx(t.Context(), change, id, plans.Free))
+
+	spent := make(chan error, 1)
+	var outcomes []Outcome
+	go func() {
+		var err error
+		outcomes, err = b.record(t.Context(),
+			Event{ID: "a", AccountID: id, Category: plans.RAG, Credits: ptr(int64(2000))},
+			Event{ID: "b", AccountID: id, Category: plans.RAG, Credits: ptr(int64(501))},
+			Event{ID: "c", AccountID: id, Category: plans.RAG, Credits: ptr(int64(500))})
+		spent <- err
+	}()
+	require.Eventually(t, func() bool { return b.waiting(t.Context()) == 1 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, change.Commit(t.Context()))
+	require.NoError(t, <-spent)
+
+	require.Nil(t, outcomes[0].Refusal)
+	require.Equal(t, "credits_exhausted", outcomes[1].Refusal.Code)
+	require.Nil(t, outcomes[2].Refusal)
+	balance := b.current(t, id)
+	require.Equal(t, int64(2500), balance.Used())
+	require.True(t, balance.Capped)
+	b.checkIdentities(t, id)
+}
+
+// An event that is sent twice at the same time counts once and both get the same answer, also where the period ends
+// between the two.
+func TestDuplicateAcrossThePeriodsEnd(t *testing.T) {
+	t.Parallel()
+	b := newBench(testkit.DB(t), defaultCatalogue(t), noon)
+	id := b.newAccount(t)
+	event := Event{ID: "e", AccountID: id, Category: plans.RAG, Credits: ptr(int64(7))}
+	b.clock.Set(b.current(t, id).EndsAt.Add(-time.Microsecond))
+	first, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	outcomes, err := b.credits.RecordTx(t.Context(), first, []Event{event})
+	require.NoError(t, err)
+	require.Equal(t, []Outcome{{Credits: 7}}, outcomes)
+
+	b.clock.Advance(time.Microsecond)
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		outcomes, err = b.record(t.Context(), event)
+		done <- err
+	}()
+	require.Eventually(t, func() bool { return b.waiting(t.Context()) == 1 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, first.Commit(t.Context()))
+	require.NoError(t, <-done)
+	require.Equal(t, []Outcome{{Credits: 7, Duplicate: true}}, outcomes)
+	require.Zero(t, b.current(t, id).Used(), "it is of the period before")
+	b.checkIdentities(t, id)
+}
+
+// waiting is the number of connections that wait for a lock, -1 if that can't be told.
+func (b *bench) waiting(ctx context.Context) int {
+	var n int
+	err := b.pool.QueryRow(ctx, `
+		SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// Many that come to an account whose period is over open the next one once.
+func TestConcurrentOpening(t *testing.T) {
+	t.Parallel()
+	b := newBench(testkit.DB(t), defaultCatalogue(t), noon)
+	id := b.newAccount(t)
+	for month := range 3 {
+		var group errgroup.Group
+		for i := range 8 {
+			group.Go(func() error {
+				if i%2 == 0 {
+					_, err := b.credits.Current(t.Context(), id)
+					return err
+				}
+				_, err := b.record(t.Context(), Event{
+					ID: fmt.Sprint(month, i), AccountID: id, Category: plans.TTS, Credits: ptr(int64(10)),
+				})
+				return err
+			})
+		}
+		require.NoError(t, group.Wait())
+		require.Equal(t, int32(month), b.current(t, id).Period)
+		require.Equal(t, int64(40), b.current(t, id).Used())
+		b.clock.Set(b.current(t, id).EndsAt)
+	}
+	b.checkIdentities(t, id)
+}

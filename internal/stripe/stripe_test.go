@@ -1,0 +1,222 @@
+package stripe
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keymeter/keymeter/internal/billing"
+	"github.com/keymeter/keymeter/internal/plans"
+)
+
+const secretKey = "sk_test_aVerySecretKey0123456789"
+
+var now = time.Date(2026, 3, 21, 10, 30, 0, 0, time.UTC)
+
+func ptr[T any](v T) *T { return &v }
+
+func catalogue(t *testing.T) *plans.Catalogue {
+	t.Helper()
+	c, err := plans.Load("")
+	require.NoError(t, err)
+	return c
+}
+
+// exchange is a request as it left the adapter, and its answer.
+type exchange struct {
+	method, path string
+	header       http.Header
+	form         url.Values
+	status       int
+	answer       string
+}
+
+func (e exchange) String() string { return e.method + " " + e.path }
+
+// recorder is the way to Stripe. It notes what goes by.
+type recorder struct {
+	next http.RoundTripper
+
+	mu        sync.Mutex
+	exchanges []exchange
+}
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	e := exchange{method: req.Method, path: req.URL.Path, header: req.Header.Clone(), form: req.URL.Query()}
+	if req.Method != http.MethodGet {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		if e.form, err = url.ParseQuery(string(body)); err != nil {
+			return nil, err
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	res, err := r.next.RoundTrip(req)
+	if err == nil {
+		var body []byte
+		body, err = io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		res.Body = io.NopCloser(bytes.NewReader(body))
+		e.status, e.answer = res.StatusCode, string(body)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.exchanges = append(r.exchanges, e)
+	return res, err
+}
+
+// take returns what went by since it was last called.
+func (r *recorder) take() []exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	taken := r.exchanges
+	r.exchanges = nil
+	return taken
+}
+
+// roundTrip answers without a network.
+type roundTrip func(req *http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// answers gives each request the status and body, and advises against another try.
+func answers(status int, body string) roundTrip {
+	return func(req *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		w.Header().Set("Request-Id", "req_from_stripe")
+		w.Header().Set("Stripe-Should-Retry", "false")
+		w.WriteHeader(status)
+		_, _ = w.WriteString(body)
+		res := w.Result()
+		res.Request = req
+		return res, nil
+	}
+}
+
+// newClient returns an adapter on the transport, and what it sends.
+func newClient(t *testing.T, transport http.RoundTripper) (*Client, *recorder) {
+	t.Helper()
+	r := &recorder{next: transport}
+	return New(Config{
+		SecretKey: secretKey, WebhookSecrets: []string{"whsec_1"}, APIURL: "http://stripe.test",
+		Catalogue: catalogue(t), Now: func() time.Time { return now }, Transport: r,
+	}), r
+}
+
+// call is a call of each of the adapter's methods, with every parameter that it may send. key is the caller's.
+type call struct {
+	name string
+	do   func(ctx context.Context, c *Client, key string) error
+	// sends are the requests that it makes of a server which has everything.
+	sends []string
+}
+
+func calls(t *testing.T) []call {
+	t.Helper()
+	pro := catalogue(t).Plan(plans.Pro)
+	return []call{
+		{"CreateCustomer", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreateCustomer(ctx, billing.Contact{AccountID: "acct_" + key, Name: "Acme", Email: ptr("billing@acme.test")})
+			return err
+		}, []string{"POST /v1/customers", "POST /v1/customers/{id}"}},
+		{"CreateCustomer without email", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreateCustomer(ctx, billing.Contact{AccountID: "acct_" + key, Name: "Acme"})
+			return err
+		}, []string{"POST /v1/customers", "POST /v1/customers/{id}"}},
+		{"CustomerAccount", func(ctx context.Context, c *Client, _ string) error {
+			_, err := c.CustomerAccount(ctx, "cus_1")
+			return err
+		}, []string{"GET /v1/customers/{id}"}},
+		{"CreateCheckout", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreateCheckout(ctx, billing.Checkout{
+				AccountID: "acct_1", CustomerID: "cus_1", Plan: pro, Key: key,
+				SuccessURL: "https://app.test/ok?s={CHECKOUT_SESSION_ID}", CancelURL: "https://app.test/no",
+			})
+			return err
+		}, []string{"GET /v1/prices", "POST /v1/checkout/sessions"}},
+		{"ExpireCheckouts", func(ctx context.Context, c *Client, key string) error {
+			return c.ExpireCheckouts(ctx, "cus_1", key)
+		}, []string{"GET /v1/checkout/sessions", "POST /v1/checkout/sessions/{id}/expire"}},
+		{"CreatePortal", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreatePortal(ctx, "cus_1", "https://app.test/account", key)
+			return err
+		}, []string{"POST /v1/billing_portal/sessions"}},
+		{"CreatePortal without a return URL", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreatePortal(ctx, "cus_1", "", key)
+			return err
+		}, []string{"POST /v1/billing_portal/sessions"}},
+		{"CreatePlanChange", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreatePlanChange(ctx, billing.PlanChange{
+				CustomerID: "cus_1", Subscription: billing.Subscription{ID: "sub_1", ItemID: "si_1"}, Plan: pro, Key: key,
+				SuccessURL: "https://app.test/ok", CancelURL: "https://app.test/no",
+			})
+			return err
+		}, []string{"GET /v1/prices", "POST /v1/billing_portal/sessions"}},
+		{"Subscriptions", func(ctx context.Context, c *Client, _ string) error {
+			_, err := c.Subscriptions(ctx, "cus_1")
+			return err
+		}, []string{"GET /v1/subscriptions"}},
+	}
+}
+
+// pattern puts {id} in the place of ids.
+func pattern(e exchange) string {
+	parts := strings.Split(e.path, "/")
+	for i, part := range parts {
+		if strings.HasPrefix(part, "cus_") || strings.HasPrefix(part, "cs_") {
+			parts[i] = "{id}"
+		}
+	}
+	return e.method + " " + strings.Join(parts, "/")
+}
+
+func patterns(exchanges []exchange) []string {
+	all := make([]string, len(exchanges))
+	for i, e := range exchanges {
+		all[i] = pattern(e)
+	}
+	return all
+}
+
+// plenty answers as a Stripe that has one of everything.
+func plenty() http.RoundTripper {
+	return roundTrip(func(req *http.Request) (*http.Response, error) {
+		body := map[string]string{
+			"/v1/customers":                     `{"id":"cus_1"}`,
+			"/v1/customers/cus_1":               `{"id":"cus_1","metadata":{"keymeter_account_id":"acct_1"}}`,
+			"/v1/prices":                        `{"object":"list","data":[{"id":"price_pro"}]}`,
+			"/v1/checkout/sessions/cs_1/expire": `{"id":"cs_1"}`,
+			"/v1/checkout/sessions/cs_2/expire": `{"id":"cs_2"}`,
+			"/v1/billing_portal/sessions":       `{"id":"bps_1","url":"https://billing.stripe.test"}`,
+			"/v1/subscriptions":                 `{"object":"list","data":[` + subscriptionJSON + `]}`,
+		}[req.URL.Path]
+		if req.URL.Path == "/v1/checkout/sessions" {
+			body = `{"id":"cs_1","url":"https://checkout.stripe.test"}`
+			if req.Method == http.MethodGet {
+				body = `{"object":"list","data":[{"id":"cs_1","metadata":{"keymeter_request":"mine"}},
+					{"id":"cs_2","metadata":{"keymeter_request":"another"}}]}`
+			}
+		}
+		if body == "" {
+			return nil, fmt.Errorf("unexpected request: %s %s", req.Method, req.URL)
+		}
+		return answers(http.StatusOK, body)(req)
+	})
+}
+
+const subscriptionJSON = `{
+	"id": "sub_1", "status": "active", "created": 1767225600, "billing_cycle_anchor": 1767225601,
+	"current_period_start": 1767225602, "current_period_end": 1769904000, "cancel_at_period_end": true,
+	"items": {"data": [{"id": "si_1", "price": {"id": "price_1", "lookup_key": "keymeter_pro_monthly"}}]}}`
