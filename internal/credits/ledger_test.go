@@ -21,8 +21,9 @@ import (
 // sums are those of its entries.
 func TestLedgerFollowsTheModel(t *testing.T) {
 	t.Parallel()
-	pool, catalogue := testkit.DB(t), defaultCatalogue(t)
+	pool, catalogues := testkit.DB(t), []*plans.Catalogue{defaultCatalogue(t), cappedCatalogue(t)}
 	rapid.Check(t, func(t *rapid.T) {
+		catalogue := catalogues[rapid.IntRange(0, 1).Draw(t, "catalogue")]
 		// Some begin at the end of a month, where periods are of different lengths.
 		day := rapid.SampledFrom([]int{1, 15, 29, 30, 31}).Draw(t, "day")
 		m := &machine{

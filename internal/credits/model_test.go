@@ -143,30 +143,32 @@ func (m *model) changePeriod(a *modelAccount, now time.Time, plan plans.Plan, cy
 	} else {
 		current = m.open(a, now)
 	}
+	more := plan.MonthlyCredits - current.included
+	if cycle != nil {
+		more = max(0, more) // Stripe may sell more for this month; it never takes away
+	}
+	// What was used in overage, or under a higher cap, can't stand under this one.
+	unfit := plan.Capped && (!current.capped || current.total() > current.granted+more)
 	switch {
-	case cycle == nil:
-		// What follows a subscription that is no more, and what was used in overage, can't go on.
-		if current.source != OwnSource || plan.Capped && !current.capped {
-			m.cut(a, now, plan, Cycle{Source: OwnSource, Anchor: now, Start: now})
-			return
-		}
-		current.granted += plan.MonthlyCredits - current.included
-		current.included = plan.MonthlyCredits
-	case current.source != cycle.Source || monthLater(current.anchor, current.months).Before(cycle.Start):
+	case cycle == nil && (unfit || current.source != OwnSource):
+		m.cut(a, now, plan, Cycle{Source: OwnSource, Anchor: now, Start: now})
+		return
+	case cycle != nil && (current.source != cycle.Source || monthLater(current.anchor, current.months).Before(cycle.Start)):
+		m.cut(a, cycle.Start, plan, *cycle)
+		return
+	case unfit: // in mid-month
 		m.cut(a, now, plan, *cycle)
 		return
-	case plan.MonthlyCredits > current.included: // Stripe has sold more for this month; it never takes away
-		current.granted += plan.MonthlyCredits - current.included
-		current.included = plan.MonthlyCredits
 	}
+	current.granted += more
+	current.included += more
 	current.tier, current.capped = plan.Tier, plan.Capped
 }
 
-// cut ends the current period where another cycle's begins. The current one keeps at least a millisecond. Months are
-// counted from the cycle's anchor, or from its start where that is not whole months after the anchor.
-func (m *model) cut(a *modelAccount, now time.Time, plan plans.Plan, cycle Cycle) {
+// cut ends the current period at a time and begins that of a cycle. The current one keeps at least a millisecond. Months
+// are counted from the cycle's anchor, or from its start where that is not whole months after the anchor.
+func (m *model) cut(a *modelAccount, at time.Time, plan plans.Plan, cycle Cycle) {
 	current := a.latest()
-	at := cycle.Start
 	if least := current.start.Add(time.Millisecond); at.Before(least) {
 		at = least
 	}

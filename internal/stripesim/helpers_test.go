@@ -217,6 +217,7 @@ type receiver struct {
 	fail   int // how many deliveries to refuse first
 	tries  int
 	events []stripe.Event
+	bodies []string
 }
 
 func newReceiver(t *testing.T, fail int) *receiver {
@@ -234,7 +235,7 @@ func newReceiver(t *testing.T, fail int) *receiver {
 		case r.tries <= r.fail:
 			http.Error(w, "not now", http.StatusInternalServerError)
 		default:
-			r.events = append(r.events, ev)
+			r.events, r.bodies = append(r.events, ev), append(r.bodies, string(body))
 		}
 	}))
 	t.Cleanup(r.Close)

@@ -173,6 +173,10 @@ func TestRestart(t *testing.T) {
 	require.Equal(t, stripesim.Pending, second.sim.Events()[0].State)
 	require.Positive(t, second.sim.Events()[0].Attempts)
 
+	portals := "/v1/billing_portal/sessions"
+	require.Equal(t, b.do(t, "POST", portals, "customer="+cust.ID).body["configuration"],
+		second.do(t, "POST", portals, "customer="+cust.ID).body["configuration"])
+
 	replay := second.do(t, "POST", "/v1/customers", awkward, "Idempotency-Key", "k1")
 	require.Equal(t, made.raw, replay.raw)
 	require.Equal(t, "true", replay.header.Get("Idempotent-Replayed"))
@@ -205,6 +209,7 @@ func continueDelivery(t *testing.T, b *bundle) {
 		require.Equal(t, len(events), hook.tries)
 		for i, ev := range events {
 			require.Equal(t, ev.ID, hook.events[i].ID)
+			require.Equal(t, string(ev.Payload), hook.bodies[i])
 			require.Equal(t, stripesim.Delivered, ev.State)
 		}
 	}
@@ -229,14 +234,30 @@ func continueLife(t *testing.T, b *bundle, openCheckout, openFlow string, sub *s
 	changed := b.do(t, "GET", "/v1/subscriptions/"+sub.ID, "").body
 	item := changed["items"].(map[string]any)["data"].([]any)[0].(map[string]any)
 	require.Equal(t, "pro", item["price"].(map[string]any)["lookup_key"])
+	shown := b.do(t, "GET", b.portalOf(t, sub.Customer.ID), "").raw
+	require.Contains(t, shown, "Pro</strong>")
+	require.NotContains(t, shown, "Change to Pro", "it is there already")
+
+	b.do(t, "POST", "/v1/customers/"+sub.Customer.ID, "email=moved@example.com")
+	inv := b.do(t, "GET", "/v1/invoices/"+sub.LatestInvoice.ID, "").body
+	require.Equal(t, "moved@example.com", inv["customer_email"])
+	sessions := b.do(t, "GET", "/v1/checkout/sessions?customer="+sub.Customer.ID, "").body["data"].([]any)
+	require.Equal(t, "moved@example.com", sessions[0].(map[string]any)["customer_details"].(map[string]any)["email"])
 
 	b.clock.Set(time.Unix(sub.CurrentPeriodEnd, 0))
 	ended := b.do(t, "GET", "/v1/subscriptions/"+sub.ID, "").body
 	require.Equal(t, "canceled", ended["status"])
 	list := b.do(t, "GET", "/v1/subscriptions", "").body["data"].([]any)
 	require.Len(t, list, 1, "the other one renewed")
+	shown = b.do(t, "GET", b.portalOf(t, list[0].(map[string]any)["customer"].(string)), "").raw
+	require.NotContains(t, shown, "Change to Pro", "it was bought in a session of the first life")
 	cust := b.do(t, "GET", fmt.Sprint("/v1/customers/", list[0].(map[string]any)["customer"]), "").body
 	require.Equal(t, float64(3), cust["next_invoice_sequence"])
+}
+
+func (b *bundle) portalOf(t *testing.T, customer string) string {
+	t.Helper()
+	return page(t, b.do(t, "POST", "/v1/billing_portal/sessions", "customer="+customer).body["url"].(string))
 }
 
 // TestIDsAreNotMadeAgain uses entropy that each life repeats from its start.

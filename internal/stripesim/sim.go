@@ -159,7 +159,6 @@ func (s *Sim) SetWebhook(target, secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.webhookURL, s.webhookSecret = target, secret
-	s.signal() // events of an earlier run may have waited for a receiver
 }
 
 // Handler serves the API under /v1/ and the hosted pages under /c/pay/ and

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // stateFormat is the format of the state file. Whoever changes an exported field
@@ -48,6 +49,7 @@ func (s *Sim) load() error {
 	if s.stateFile == "" {
 		return nil
 	}
+	removeLeftovers(s.stateFile)
 	content, err := os.ReadFile(s.stateFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -119,7 +121,7 @@ func (s *Sim) save() error {
 // new content. The temporary file is next to it because a rename is atomic only
 // within a file system.
 func writeWhole(path string, content []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	temp, err := os.CreateTemp(filepath.Dir(path), tempPrefix(path)+"*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -132,6 +134,20 @@ func writeWhole(path string, content []byte) error {
 		return errors.Join(err, os.Remove(temp.Name()))
 	}
 	return nil
+}
+
+func tempPrefix(path string) string { return "." + filepath.Base(path) + "-" }
+
+// removeLeftovers removes the temporary files of processes killed as they wrote.
+// They are in nobody's way, so it does not matter if that fails.
+func removeLeftovers(path string) {
+	folder := filepath.Dir(path)
+	entries, _ := os.ReadDir(folder)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), tempPrefix(path)) {
+			_ = os.Remove(filepath.Join(folder, entry.Name()))
+		}
+	}
 }
 
 // relink makes one object again of what the file holds several times. Objects

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -148,7 +149,7 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 	customer := get(t, b.sim, "/v1/customers")
 	_, id, _ := strings.Cut(customer, `"id": "`)
 	id, _, _ = strings.Cut(id, `"`)
-	for name, content := range map[string]string{
+	damaged := map[string]string{
 		"empty":               "",
 		"null":                "null",
 		"cut off":             good[:len(good)/2],
@@ -164,7 +165,14 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 		"no object":           replace(`"Customers":[`, `"Customers":[null,`),
 		"a lost object":       replace(`"ID":"`+id+`"`, `"ID":"cus_other"`),
 		"a missing reference": replace(`"Prices":[`, `"Prices":[{"ID":"price_1"},`),
+	}
+	for _, lost := range [][2]string{
+		{"Prices", "prod"}, {"Sessions", "cus"}, {"Sessions", "price"}, {"Subscriptions", "cus"}, {"Subscriptions", "price"},
+		{"Invoices", "cus"}, {"Invoices", "price"}, {"Portals", "cus"},
 	} {
+		damaged["a lost "+lost[1]+" in "+lost[0]] = loseReferences(good, lost[0], lost[1])
+	}
+	for name, content := range damaged {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := b.cfg
@@ -180,6 +188,14 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 	}
 }
 
+// loseReferences makes one section of the file point at objects of one kind that
+// are nowhere.
+func loseReferences(good, section, kind string) string {
+	from := strings.Index(good, `"`+section+`":[`)
+	to := from + strings.Index(good[from:], `],"`)
+	return good[:from] + regexp.MustCompile(`\b`+kind+`_\w+`).ReplaceAllString(good[from:to], kind+"_lost") + good[to:]
+}
+
 func TestRefusesAStateFileItCannotUse(t *testing.T) {
 	t.Parallel()
 	cfg := config(time.Now)
@@ -189,6 +205,21 @@ func TestRefusesAStateFileItCannotUse(t *testing.T) {
 	cfg.StateFile = filepath.Join(t.TempDir(), "missing", "stripe.json")
 	_, err = stripesim.New(cfg)
 	require.ErrorContains(t, err, cfg.StateFile)
+}
+
+func TestRemovesWhatAKilledWriteLeft(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	folder := filepath.Dir(b.cfg.StateFile)
+	for _, name := range []string{".stripe.json-123", "stripe.json.backup"} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte("{"), 0o600))
+	}
+	b.restart(t)
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	require.Equal(t, "stripe.json", entries[0].Name())
+	require.Equal(t, "stripe.json.backup", entries[1].Name())
 }
 
 // TestUnsavedIsNotAnswered takes the folder away and brings it back.
@@ -205,7 +236,12 @@ func TestUnsavedIsNotAnswered(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, b.do(t, "POST", page(t, cs.URL)+"/complete", "").status)
 	require.Error(t, b.sim.CompleteCheckout(cs.ID))
 
-	require.NoError(t, os.Mkdir(folder, 0o700))
+	require.NoError(t, os.MkdirAll(b.cfg.StateFile, 0o700)) // a folder, which no file can replace
+	require.Error(t, b.sim.CompleteCheckout(cs.ID))
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "no temporary file is left")
+	require.NoError(t, os.Remove(b.cfg.StateFile))
 	retried := b.do(t, "POST", "/v1/customers", "name=A", "Idempotency-Key", "k")
 	require.Equal(t, http.StatusOK, retried.status)
 	require.Contains(t, readState(t, b), retried.body["id"])
@@ -245,6 +281,22 @@ func TestAttemptsAreSaved(t *testing.T) {
 	})
 }
 
+func TestAShutdownIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg := config(time.Now)
+	cfg.WebhookURL, cfg.WebhookSecret = "http://app.test/hook", testSecret
+	cfg.HTTPClient = &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+		cancel()
+		return nil, ctx.Err()
+	})}
+	sim, err := stripesim.New(cfg)
+	require.NoError(t, err)
+	makeCustomer(t, sim)
+	require.NoError(t, sim.Run(ctx))
+	require.Zero(t, sim.Events()[0].Attempts)
+}
+
 // TestPendingEventsWaitForAReceiver is a restart whose receiver becomes known
 // only later.
 func TestPendingEventsWaitForAReceiver(t *testing.T) {
@@ -269,6 +321,7 @@ func TestCatalogueChanges(t *testing.T) {
 	b := setup(t)
 	sub := b.subscribe(t, "starter")
 	whole := b.portal(t, sub, nil)
+	session := b.do(t, "GET", "/v1/checkout/sessions", "").body["data"].([]any)[0].(map[string]any)["id"].(string)
 	old := map[string]string{}
 	for _, key := range []string{"starter", "pro", "scale"} {
 		old[key] = b.price(t, key).ID
@@ -276,7 +329,8 @@ func TestCatalogueChanges(t *testing.T) {
 	second := b.restart(t, func(c *stripesim.Config) {
 		c.Prices = []stripesim.Price{
 			{LookupKey: "starter", ProductName: "Starter", UnitAmount: 2100, Metadata: c.Prices[0].Metadata},
-			{LookupKey: "pro", ProductName: "Professional", UnitAmount: 9900, Metadata: map[string]string{"a": "b"}},
+			{LookupKey: "pro", ProductName: "Professional", UnitAmount: 9900},
+			{LookupKey: "scale", ProductName: "Scale", UnitAmount: 49900, Metadata: map[string]string{"a": "b"}},
 			{LookupKey: "team", ProductName: "Team", UnitAmount: 19900},
 		}
 	})
@@ -286,13 +340,13 @@ func TestCatalogueChanges(t *testing.T) {
 		require.Len(t, list, 1, key)
 		return list[0].(map[string]any)
 	}
-	starter, pro := byKey("starter"), byKey("pro")
+	starter, pro, scale := byKey("starter"), byKey("pro"), byKey("scale")
 	require.Equal(t, float64(2100), starter["unit_amount"])
 	require.NotEqual(t, old["starter"], starter["id"])
-	require.Equal(t, map[string]any{"a": "b"}, pro["metadata"])
 	require.NotEqual(t, old["pro"], pro["id"])
-	require.Equal(t, old["scale"], byKey("scale")["id"], "no longer configured, and as it was")
-	byKey("team")
+	require.Equal(t, map[string]any{"a": "b"}, scale["metadata"])
+	require.NotEqual(t, old["scale"], scale["id"])
+	team := byKey("team")
 
 	retired := second.do(t, "GET", "/v1/prices/"+old["starter"], "").body
 	require.Equal(t, float64(1900), retired["unit_amount"])
@@ -300,14 +354,31 @@ func TestCatalogueChanges(t *testing.T) {
 	require.Equal(t, true, retired["active"])
 	require.Equal(t, retired["product"], starter["product"], "of one name there is one product")
 	require.NotEqual(t, second.do(t, "GET", "/v1/prices/"+old["pro"], "").body["product"], pro["product"])
-	item := second.do(t, "GET", "/v1/subscriptions/"+sub.ID, "").body["items"].(map[string]any)["data"].([]any)[0]
-	require.Equal(t, retired, item.(map[string]any)["price"], "who has the old price keeps it")
+	for _, path := range []string{
+		"/v1/subscriptions/" + sub.ID, "/v1/invoices/" + sub.LatestInvoice.ID, "/v1/checkout/sessions/" + session + "?expand[]=line_items",
+	} {
+		require.Equal(t, retired, onlyPrice(second.do(t, "GET", path, "").body), "who has the old price keeps it: %s", path)
+	}
 
 	shown := second.do(t, "GET", whole, "").raw
 	require.Contains(t, shown, "Starter</strong>, $19.00")
 	require.Contains(t, shown, "Change to Starter ($21.00)")
 	require.Contains(t, shown, "Change to Professional")
 	require.NotContains(t, shown, "Change to Pro (", "what was replaced is not on offer")
+
+	second = second.restart(t, func(c *stripesim.Config) { c.Prices = nil })
+	b.sim, b.cfg = second.sim, second.cfg
+	require.Equal(t, team, byKey("team"), "no longer configured, and as it was")
+}
+
+// onlyPrice is the price of a subscription's, an invoice's or a session's only item.
+func onlyPrice(obj map[string]any) any {
+	for _, list := range []string{"items", "lines", "line_items"} {
+		if l, ok := obj[list].(map[string]any); ok {
+			return l["data"].([]any)[0].(map[string]any)["price"]
+		}
+	}
+	return nil
 }
 
 func TestRefusesInvalidUTF8(t *testing.T) {
