@@ -127,7 +127,7 @@ func (b *bundle) restart(t *testing.T, change ...func(*stripesim.Config)) *bundl
 	return &bundle{sim: sim, cfg: cfg, url: srv.URL, clock: b.clock, http: b.http}
 }
 
-// runUntil runs the simulator until it has tried its first event.
+// runUntilTried runs the simulator until it has tried its first event.
 func (b *bundle) runUntilTried(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

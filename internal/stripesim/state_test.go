@@ -167,8 +167,14 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 		"a missing reference": replace(`"Prices":[`, `"Prices":[{"ID":"price_1"},`),
 	}
 	for _, lost := range [][2]string{
-		{"Prices", "prod"}, {"Sessions", "cus"}, {"Sessions", "price"}, {"Subscriptions", "cus"}, {"Subscriptions", "price"},
-		{"Invoices", "cus"}, {"Invoices", "price"}, {"Portals", "cus"},
+		{"Prices", "prod"},
+		{"Sessions", "cus"},
+		{"Sessions", "price"},
+		{"Subscriptions", "cus"},
+		{"Subscriptions", "price"},
+		{"Invoices", "cus"},
+		{"Invoices", "price"},
+		{"Portals", "cus"},
 	} {
 		damaged["a lost "+lost[1]+" in "+lost[0]] = loseReferences(good, lost[0], lost[1])
 	}
