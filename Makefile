@@ -16,6 +16,12 @@ build: ## Build the production binary into bin/
 test: ## Run every test, with the race detector
 	scripts/test
 
+test-long: ## Run the crash and revocation campaigns in full, for about half an hour
+	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 60m -run 'RevokedKeys|SpendsSurvive|Stress' ./cmd/keymeter ./internal/leases
+
+bench: ## Measure beside baselines; writes docs/benchmarks/latest.md
+	go run ./bench
+
 generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
 	$(TOOLS)/oapi-codegen -config tools/oapi-server.yaml openapi.yaml
 	$(TOOLS)/oapi-codegen -config tools/oapi-client.yaml openapi.yaml
@@ -34,4 +40,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test generate drift lint fmt
+.PHONY: help run build test test-long bench generate drift lint fmt

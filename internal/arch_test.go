@@ -45,15 +45,18 @@ var mayImport = map[string]string{
 	"internal/ids":         "",
 	"internal/postgres":    "db",
 	"internal/plans":       "",
-	"internal/accounts":    "gen/queries internal/fault internal/ids internal/plans internal/postgres",
-	"internal/keys":        "gen/queries internal/fault internal/ids internal/plans internal/postgres",
+	"internal/leases":      "gen/queries internal/postgres",
+	"internal/ratelimit":   "gen/queries internal/postgres",
+	"internal/accounts":    "gen/queries internal/fault internal/ids internal/leases internal/plans internal/postgres",
+	"internal/keys":        "gen/queries internal/fault internal/ids internal/leases internal/plans internal/postgres",
 	"internal/credits":     "gen/queries internal/fault internal/ids internal/plans internal/postgres",
 	"internal/idempotency": "gen/queries internal/fault internal/postgres",
 	"internal/billing": "gen/queries internal/accounts internal/credits internal/fault internal/ids internal/plans " +
 		"internal/postgres",
 	"internal/stripe": "internal/billing internal/fault internal/plans",
 	"internal/httpapi": ". gen/api internal/accounts internal/billing internal/credits internal/fault " +
-		"internal/httpapi/web internal/idempotency internal/ids internal/keys internal/plans internal/postgres",
+		"internal/httpapi/web internal/idempotency internal/ids internal/keys internal/plans internal/postgres " +
+		"internal/ratelimit",
 	"internal/httpapi/web": ".",
 	"internal/app":         "*",
 	"internal/devpostgres": "",
@@ -92,12 +95,16 @@ func mustNotReach() map[string][]string {
 
 // importedBy is the only packages that may import something directly, tests aside.
 var importedBy = map[string][]string{
-	echo:                            {"gen/api", "internal/httpapi", "internal/httpapi/web"},
-	module + "gen/api":              {"internal/httpapi", "internal/httpapi/web"},
-	stripe:                          {"internal/stripe"},
-	pgx:                             {"gen/queries", "internal/devpostgres", "internal/postgres", "internal/testkit"},
+	echo:               {"gen/api", "internal/httpapi", "internal/httpapi/web", "bench"},
+	module + "gen/api": {"internal/httpapi", "internal/httpapi/web"},
+	stripe:             {"internal/stripe"},
+	// leases listens on a connection of its own; credits sends the statements of a batch together.
+	pgx: {
+		"gen/queries", "internal/devpostgres", "internal/postgres", "internal/testkit", "internal/leases", "internal/credits",
+		"bench",
+	},
 	module + "internal/app":         {"cmd/keymeter", "cmd/dev"},
-	module + "internal/devpostgres": {"cmd/dev", "internal/testkit"},
+	module + "internal/devpostgres": {"cmd/dev", "internal/testkit", "bench"},
 	module + "internal/stripesim":   {"cmd/dev"},
 	module + "internal/testkit":     {},
 }
@@ -231,14 +238,14 @@ func sources(t *testing.T, files *token.FileSet, prefixes ...string) []source {
 	return found
 }
 
-// SQL is in the files that are called store.go.
+// SQL is in the files whose names say store.
 func TestQueriesAreInStores(t *testing.T) {
 	t.Parallel()
 	stores := 0
 	for _, s := range sources(t, token.NewFileSet(), "internal", "cmd") {
 		if s.imports(module + "gen/queries") {
-			require.Equal(t, "store.go", s.name, "%s/%s must not import gen/queries", s.pkg, s.name)
-			require.Contains(t, domain, s.pkg)
+			require.Regexp(t, `^(report_)?store(_[a-z]+)?\.go$`, s.name, "%s/%s must not import gen/queries", s.pkg, s.name)
+			require.Contains(t, append([]string{"internal/leases", "internal/ratelimit"}, domain...), s.pkg)
 			stores++
 		}
 	}
@@ -429,6 +436,13 @@ func isIdent(e ast.Node, name string) bool {
 	return ok && identifier.Name == name
 }
 
+// alone are the tests that can't share the process with others while they run.
+var alone = map[string]bool{
+	"TestMain":                          true,
+	"TestWait_latency":                  true, // measures
+	"TestTakeFromMemoryDoesNotAllocate": true, // testing.AllocsPerRun refuses
+}
+
 // Tests run at the same time as others, so that they are fast and find what does not bear company.
 func TestTestsAreParallel(t *testing.T) {
 	t.Parallel()
@@ -438,7 +452,7 @@ func TestTestsAreParallel(t *testing.T) {
 			require.NoError(t, err)
 			for _, declaration := range parsed.Decls {
 				f, ok := declaration.(*ast.FuncDecl)
-				if ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") && f.Name.Name != "TestMain" && !callsParallel(f) {
+				if ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") && !alone[f.Name.Name] && !callsParallel(f) {
 					t.Errorf("%s/%s: %s is not parallel", name, file, f.Name.Name)
 				}
 			}
@@ -455,4 +469,20 @@ func callsParallel(f *ast.FuncDecl) bool {
 		return !found
 	})
 	return found
+}
+
+// docs/errors.md has an entry for each code.
+func TestErrorDocs(t *testing.T) {
+	t.Parallel()
+	doc, err := openapi3.NewLoader().LoadFromData(keymeter.Contract)
+	require.NoError(t, err)
+	text, err := os.ReadFile("../docs/errors.md")
+	require.NoError(t, err)
+	var entries []any
+	for line := range strings.Lines(string(text)) {
+		if code, ok := strings.CutPrefix(line, "## "); ok {
+			entries = append(entries, strings.TrimSpace(code))
+		}
+	}
+	require.Equal(t, doc.Components.Schemas["ErrorCode"].Value.Enum, entries)
 }

@@ -193,7 +193,7 @@ func TestHelpListsEverySetting(t *testing.T) {
 			require.Contains(t, string(readme), "`"+name+"`")
 		}
 	}
-	require.Equal(t, 18, names)
+	require.Equal(t, 19, names)
 }
 
 func TestVersion(t *testing.T) {

@@ -4,6 +4,26 @@ SELECT * FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1;
 -- name: LockLatestBalance :one
 SELECT * FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE;
 
+-- name: LockLatestBalances :many
+-- In the order of the ids. expired is a hint, from before the wait for the locks, that holds have run out.
+SELECT b.*,
+       (b.held > 0 AND EXISTS (
+           SELECT FROM reservations r
+           WHERE r.account_id = b.account_id AND r.state = 'held' AND r.expires_at <= sqlc.arg(now)::timestamptz
+       ))::boolean AS expired
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT * FROM balances WHERE account_id = wanted.id ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
+) AS b;
+
+-- name: LatestPeriods :many
+-- For who has locked periods: as it waited, others may have begun.
+SELECT b.account_id, b.period
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT v.account_id, v.period FROM balances v WHERE v.account_id = wanted.id ORDER BY period DESC LIMIT 1
+) AS b;
+
 -- name: LockAccountTier :one
 -- Whoever opens, closes or changes a period holds the account's row.
 SELECT tier, created_at FROM accounts WHERE id = $1 FOR NO KEY UPDATE;
@@ -29,23 +49,125 @@ WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
 INSERT INTO credit_grants (id, account_id, period, kind, amount, source, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7);
 
--- name: KeyAccounts :many
-SELECT id, account_id FROM api_keys WHERE id = ANY (sqlc.arg(ids)::text[]);
+-- name: KeyOwners :many
+SELECT id, account_id, family, credit_limit FROM api_keys WHERE id = ANY (sqlc.arg(ids)::text[]);
 
--- name: ExistingAccounts :many
-SELECT id FROM accounts WHERE id = ANY (sqlc.arg(ids)::text[]);
+-- The queries of a batch of events. They take arrays of equal lengths. LATERAL with LIMIT, and PlanBatch, keep the
+-- planner at a look-up in the index for each row: a plan is kept for long, and one that was made while a table was
+-- small would read all of it.
 
--- name: FindUsageEvents :many
-SELECT id, credits, fingerprint FROM usage_events
-WHERE account_id = sqlc.arg(account_id) AND id = ANY (sqlc.arg(ids)::text[]);
+-- name: PlanBatch :exec
+SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
 
--- name: InsertUsageEvents :copyfrom
+-- name: FindEvents :many
+SELECT e.account_id, e.id, e.credits, e.late, e.fingerprint
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(ids)::text[]) AS id) AS sent
+CROSS JOIN LATERAL (
+    SELECT * FROM usage_events u WHERE u.account_id = sent.account_id AND u.id = sent.id LIMIT 1
+) AS e;
+
+-- name: FindReservedEvents :many
+SELECT r.account_id, r.event_id
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(ids)::text[]) AS id) AS sent
+CROSS JOIN LATERAL (
+    SELECT v.account_id, v.event_id FROM reservations v
+    WHERE v.account_id = sent.account_id AND v.event_id = sent.id LIMIT 1
+) AS r;
+
+-- name: LatestKeyBudgets :many
+-- The latest period that each family of keys spent in.
+SELECT b.account_id, b.family, b.period, b.used, b.held
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(families)::text[]) AS family) AS wanted
+CROSS JOIN LATERAL (
+    SELECT * FROM key_budgets k WHERE k.account_id = wanted.account_id AND k.family = wanted.family
+    ORDER BY period DESC LIMIT 1
+) AS b;
+
+-- name: InsertEvents :exec
+-- '' and -1 stand for NULL.
 INSERT INTO usage_events (account_id, id, period, key_id, category, provider, quantity, output_quantity, byok,
-                          credits, occurred_at, recorded_at, fingerprint)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+                          credits, uncollected, late, reverses, occurred_at, recorded_at, fingerprint)
+SELECT account_id, id, period, nullif(key_id, ''), category, nullif(provider, ''), nullif(quantity, -1),
+       nullif(output_quantity, -1), byok, credits, uncollected, late, nullif(reverses, ''), occurred_at,
+       sqlc.arg(recorded_at)::timestamptz, fingerprint
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(ids)::text[]) AS id,
+             unnest(sqlc.arg(periods)::integer[]) AS period, unnest(sqlc.arg(key_ids)::text[]) AS key_id,
+             unnest(sqlc.arg(categories)::text[]) AS category, unnest(sqlc.arg(providers)::text[]) AS provider,
+             unnest(sqlc.arg(quantities)::bigint[]) AS quantity,
+             unnest(sqlc.arg(output_quantities)::bigint[]) AS output_quantity,
+             unnest(sqlc.arg(byoks)::boolean[]) AS byok, unnest(sqlc.arg(credits)::bigint[]) AS credits,
+             unnest(sqlc.arg(uncollecteds)::bigint[]) AS uncollected, unnest(sqlc.arg(lates)::boolean[]) AS late,
+             unnest(sqlc.arg(reverses)::text[]) AS reverses,
+             unnest(sqlc.arg(occurred_ats)::timestamptz[]) AS occurred_at,
+             unnest(sqlc.arg(fingerprints)::bytea[]) AS fingerprint) AS sent;
 
--- name: Spend :exec
-UPDATE balances
-SET tts = tts + sqlc.arg(tts), stt = stt + sqlc.arg(stt), llm = llm + sqlc.arg(llm), rag = rag + sqlc.arg(rag),
-    requests = requests + sqlc.arg(requests)
-WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
+-- name: AddToBalances :exec
+UPDATE balances b
+SET tts = b.tts + d.tts, stt = b.stt + d.stt, llm = b.llm + d.llm, rag = b.rag + d.rag,
+    requests = b.requests + d.requests, held = b.held + d.held, granted = b.granted + d.granted
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(periods)::integer[]) AS period,
+             unnest(sqlc.arg(tts)::bigint[]) AS tts, unnest(sqlc.arg(stt)::bigint[]) AS stt,
+             unnest(sqlc.arg(llm)::bigint[]) AS llm, unnest(sqlc.arg(rag)::bigint[]) AS rag,
+             unnest(sqlc.arg(requests)::bigint[]) AS requests, unnest(sqlc.arg(held)::bigint[]) AS held,
+             unnest(sqlc.arg(granted)::bigint[]) AS granted) AS d
+WHERE b.account_id = d.account_id AND b.period = d.period;
+
+-- name: AddToUsageTotals :exec
+INSERT INTO usage_totals AS t (account_id, hour, key_id, category, credits, requests)
+SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(hours)::timestamptz[]), unnest(sqlc.arg(key_ids)::text[]),
+       unnest(sqlc.arg(categories)::text[]), unnest(sqlc.arg(credits)::bigint[]), unnest(sqlc.arg(requests)::bigint[])
+ON CONFLICT (account_id, hour, key_id, category)
+DO UPDATE SET credits = t.credits + excluded.credits, requests = t.requests + excluded.requests;
+
+-- name: EnsureKeyBudgets :exec
+-- Before AddToKeyBudgets: a row that is inserted must pass the checks, and what is added may be negative.
+INSERT INTO key_budgets (account_id, family, period)
+SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(families)::text[]), unnest(sqlc.arg(periods)::integer[])
+ON CONFLICT DO NOTHING;
+
+-- name: AddToKeyBudgets :exec
+-- A limit of -1 is none, -2 leaves it. One that was lowered under what is used and held already must not fail the
+-- check, but nothing may be added beyond it.
+UPDATE key_budgets b
+SET used = b.used + d.used, held = b.held + d.held,
+    credit_limit = CASE d.credit_limit WHEN -1 THEN NULL WHEN -2 THEN b.credit_limit
+                   ELSE greatest(d.credit_limit, b.used + b.held) END
+FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(families)::text[]) AS family,
+             unnest(sqlc.arg(periods)::integer[]) AS period, unnest(sqlc.arg(used)::bigint[]) AS used,
+             unnest(sqlc.arg(held)::bigint[]) AS held, unnest(sqlc.arg(credit_limits)::bigint[]) AS credit_limit) AS d
+WHERE b.account_id = d.account_id AND b.family = d.family AND b.period = d.period;
+
+-- Reservations. Whoever writes one holds the row of the account's current period.
+
+-- name: FindReservation :one
+SELECT * FROM reservations WHERE id = $1;
+
+-- name: FindReservationOfEvent :one
+SELECT * FROM reservations WHERE account_id = $1 AND event_id = $2;
+
+-- name: InsertReservation :exec
+INSERT INTO reservations (id, account_id, event_id, period, key_id, family, category, held, state, fingerprint,
+                          created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'held', $9, $10, $11);
+
+-- name: EndReservation :exec
+UPDATE reservations
+SET state = sqlc.arg(state), credits = sqlc.narg(credits), uncollected = sqlc.narg(uncollected),
+    settlement = sqlc.narg(settlement)
+WHERE id = sqlc.arg(id);
+
+-- name: ExpireReservations :many
+UPDATE reservations SET state = 'expired'
+WHERE account_id = ANY (sqlc.arg(account_ids)::text[]) AND state = 'held' AND expires_at <= sqlc.arg(now)::timestamptz
+RETURNING account_id, period, coalesce(family, '')::text AS family, held;
+
+-- name: AccountsWithExpiredReservations :many
+SELECT DISTINCT account_id FROM (
+    SELECT account_id FROM reservations WHERE state = 'held' AND expires_at <= sqlc.arg(now)::timestamptz
+    ORDER BY expires_at LIMIT sqlc.arg(max_rows)
+) AS expired;
+
+-- name: FindEventToReverse :one
+SELECT e.period, e.key_id, coalesce(k.family, '')::text AS family, k.credit_limit, e.category, e.credits, e.reverses
+FROM usage_events e LEFT JOIN api_keys k ON k.id = e.key_id
+WHERE e.account_id = $1 AND e.id = $2;

@@ -1,35 +1,47 @@
 -- name: InsertKey :exec
-INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, family, enabled, scopes,
+                      credit_limit, rate_requests, rate_seconds, allowed_ips, metadata)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: ListKeys :many
-SELECT id, name, prefix, created_at, expires_at, last_used_at
-FROM api_keys
+SELECT * FROM api_keys
 WHERE account_id = sqlc.arg(account_id)
   AND revoked_at IS NULL
+  AND (rotated_to IS NULL OR expires_at > sqlc.arg(now)::timestamptz) -- the old one of an overlap that is over is gone
   AND (sqlc.narg(before)::text IS NULL OR id < sqlc.narg(before))
 ORDER BY id DESC
 LIMIT sqlc.arg(max_rows);
+
+-- name: GetKey :one
+SELECT * FROM api_keys WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL;
 
 -- name: KeyExists :one
 SELECT EXISTS (SELECT FROM api_keys WHERE account_id = $1 AND id = $2);
 
 -- name: LockKey :one
-SELECT id, name, expires_at, revoked_at, rotated_to
-FROM api_keys
-WHERE account_id = $1 AND id = $2
-FOR UPDATE;
+SELECT * FROM api_keys WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE;
 
--- name: RevokeKey :execrows
+-- name: RevokeKey :one
 UPDATE api_keys SET revoked_at = sqlc.arg(now)::timestamptz
-WHERE account_id = sqlc.arg(account_id) AND id = sqlc.arg(id) AND revoked_at IS NULL;
+WHERE account_id = sqlc.arg(account_id) AND id = sqlc.arg(id) AND revoked_at IS NULL
+RETURNING hash;
 
 -- name: ReplaceKey :exec
-UPDATE api_keys SET revoked_at = sqlc.arg(now)::timestamptz, rotated_to = sqlc.arg(rotated_to)::text
+UPDATE api_keys
+SET revoked_at = sqlc.narg(revoked_at), expires_at = sqlc.narg(expires_at), rotated_to = sqlc.arg(rotated_to)::text
 WHERE account_id = sqlc.arg(account_id) AND id = sqlc.arg(id);
 
--- name: FindKeyByHash :one
-SELECT k.id, k.account_id, k.expires_at, k.revoked_at, a.suspended_at
+-- name: UpdateKey :exec
+UPDATE api_keys
+SET name = sqlc.arg(name), expires_at = sqlc.narg(expires_at), enabled = sqlc.arg(enabled), scopes = sqlc.narg(scopes),
+    credit_limit = sqlc.narg(credit_limit), rate_requests = sqlc.narg(rate_requests),
+    rate_seconds = sqlc.narg(rate_seconds), allowed_ips = sqlc.narg(allowed_ips), metadata = sqlc.narg(metadata)
+WHERE account_id = sqlc.arg(account_id) AND id = sqlc.arg(id);
+
+-- name: FindKeysByHash :many
+SELECT k.hash, k.id, k.account_id, k.family, k.expires_at, k.revoked_at, k.enabled, k.scopes, k.credit_limit,
+       k.rate_requests, k.rate_seconds, k.allowed_ips, k.metadata,
+       a.tier, a.suspended_at, a.rate_requests AS account_rate_requests, a.rate_seconds AS account_rate_seconds
 FROM api_keys k JOIN accounts a ON a.id = k.account_id
 WHERE k.hash = ANY (sqlc.arg(hashes)::bytea[]);
 
@@ -39,7 +51,7 @@ WITH used AS (
     SELECT unnest(sqlc.arg(ids)::text[]) AS id, unnest(sqlc.arg(used_at)::timestamptz[]) AS used_at
 ), locked AS (
     SELECT k.id, used.used_at FROM api_keys k JOIN used ON used.id = k.id
-    ORDER BY k.id FOR UPDATE OF k
+    ORDER BY k.id FOR NO KEY UPDATE OF k
 )
 UPDATE api_keys k SET last_used_at = locked.used_at
 FROM locked

@@ -20,6 +20,7 @@ import (
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
+	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
 )
 
@@ -76,20 +77,26 @@ const (
 	ErrorCodeCheckoutInProgress       ErrorCode = "checkout_in_progress"
 	ErrorCodeCreditsExhausted         ErrorCode = "credits_exhausted"
 	ErrorCodeEventConflict            ErrorCode = "event_conflict"
+	ErrorCodeEventNotFound            ErrorCode = "event_not_found"
 	ErrorCodeIdempotencyInProgress    ErrorCode = "idempotency_in_progress"
 	ErrorCodeIdempotencyKeyReused     ErrorCode = "idempotency_key_reused"
+	ErrorCodeInsufficientScope        ErrorCode = "insufficient_scope"
 	ErrorCodeInternalError            ErrorCode = "internal_error"
 	ErrorCodeInvalidCredential        ErrorCode = "invalid_credential"
 	ErrorCodeInvalidRequest           ErrorCode = "invalid_request"
 	ErrorCodeInvalidSignature         ErrorCode = "invalid_signature"
 	ErrorCodeKeyAlreadyRotated        ErrorCode = "key_already_rotated"
 	ErrorCodeKeyExpired               ErrorCode = "key_expired"
+	ErrorCodeKeyLimitExceeded         ErrorCode = "key_limit_exceeded"
 	ErrorCodeKeyNotFound              ErrorCode = "key_not_found"
 	ErrorCodeMethodNotAllowed         ErrorCode = "method_not_allowed"
 	ErrorCodeMissingCredential        ErrorCode = "missing_credential"
 	ErrorCodeNoBillingAccount         ErrorCode = "no_billing_account"
 	ErrorCodeNotFound                 ErrorCode = "not_found"
 	ErrorCodePayloadTooLarge          ErrorCode = "payload_too_large"
+	ErrorCodeReservationNotFound      ErrorCode = "reservation_not_found"
+	ErrorCodeReservationReleased      ErrorCode = "reservation_released"
+	ErrorCodeReservationSettled       ErrorCode = "reservation_settled"
 	ErrorCodeSubscriptionNeedsPayment ErrorCode = "subscription_needs_payment"
 	ErrorCodeTierManagedByStripe      ErrorCode = "tier_managed_by_stripe"
 	ErrorCodeUnavailable              ErrorCode = "unavailable"
@@ -118,9 +125,13 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeEventConflict:
 		return true
+	case ErrorCodeEventNotFound:
+		return true
 	case ErrorCodeIdempotencyInProgress:
 		return true
 	case ErrorCodeIdempotencyKeyReused:
+		return true
+	case ErrorCodeInsufficientScope:
 		return true
 	case ErrorCodeInternalError:
 		return true
@@ -134,6 +145,8 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeKeyExpired:
 		return true
+	case ErrorCodeKeyLimitExceeded:
+		return true
 	case ErrorCodeKeyNotFound:
 		return true
 	case ErrorCodeMethodNotAllowed:
@@ -145,6 +158,12 @@ func (e ErrorCode) Valid() bool {
 	case ErrorCodeNotFound:
 		return true
 	case ErrorCodePayloadTooLarge:
+		return true
+	case ErrorCodeReservationNotFound:
+		return true
+	case ErrorCodeReservationReleased:
+		return true
+	case ErrorCodeReservationSettled:
 		return true
 	case ErrorCodeSubscriptionNeedsPayment:
 		return true
@@ -197,6 +216,63 @@ func (e PaidTier) Valid() bool {
 	}
 }
 
+// Defines values for ReservationState.
+const (
+	ReservationStateExpired  ReservationState = "expired"
+	ReservationStateHeld     ReservationState = "held"
+	ReservationStateReleased ReservationState = "released"
+	ReservationStateSettled  ReservationState = "settled"
+)
+
+// Valid indicates whether the value is a known member of the ReservationState enum.
+func (e ReservationState) Valid() bool {
+	switch e {
+	case ReservationStateExpired:
+		return true
+	case ReservationStateHeld:
+		return true
+	case ReservationStateReleased:
+		return true
+	case ReservationStateSettled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Scope.
+const (
+	ScopeBillingManage Scope = "billing:manage"
+	ScopeKeysManage    Scope = "keys:manage"
+	ScopeLlm           Scope = "llm"
+	ScopeRag           Scope = "rag"
+	ScopeStt           Scope = "stt"
+	ScopeTts           Scope = "tts"
+	ScopeUsageRead     Scope = "usage:read"
+)
+
+// Valid indicates whether the value is a known member of the Scope enum.
+func (e Scope) Valid() bool {
+	switch e {
+	case ScopeBillingManage:
+		return true
+	case ScopeKeysManage:
+		return true
+	case ScopeLlm:
+		return true
+	case ScopeRag:
+		return true
+	case ScopeStt:
+		return true
+	case ScopeTts:
+		return true
+	case ScopeUsageRead:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Tier.
 const (
 	TierFree    Tier = "free"
@@ -233,6 +309,93 @@ func (e UsageEventResultStatus) Valid() bool {
 	case UsageEventResultStatusRecorded:
 		return true
 	case UsageEventResultStatusRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerifyCode.
+const (
+	VerifyCodeAccountSuspended  VerifyCode = "account_suspended"
+	VerifyCodeCreditsExhausted  VerifyCode = "credits_exhausted"
+	VerifyCodeDisabled          VerifyCode = "disabled"
+	VerifyCodeExpired           VerifyCode = "expired"
+	VerifyCodeIPNotAllowed      VerifyCode = "ip_not_allowed"
+	VerifyCodeInsufficientScope VerifyCode = "insufficient_scope"
+	VerifyCodeKeyLimitExceeded  VerifyCode = "key_limit_exceeded"
+	VerifyCodeNotFound          VerifyCode = "not_found"
+	VerifyCodeRateLimited       VerifyCode = "rate_limited"
+	VerifyCodeRevoked           VerifyCode = "revoked"
+	VerifyCodeValid             VerifyCode = "valid"
+)
+
+// Valid indicates whether the value is a known member of the VerifyCode enum.
+func (e VerifyCode) Valid() bool {
+	switch e {
+	case VerifyCodeAccountSuspended:
+		return true
+	case VerifyCodeCreditsExhausted:
+		return true
+	case VerifyCodeDisabled:
+		return true
+	case VerifyCodeExpired:
+		return true
+	case VerifyCodeIPNotAllowed:
+		return true
+	case VerifyCodeInsufficientScope:
+		return true
+	case VerifyCodeKeyLimitExceeded:
+		return true
+	case VerifyCodeNotFound:
+		return true
+	case VerifyCodeRateLimited:
+		return true
+	case VerifyCodeRevoked:
+		return true
+	case VerifyCodeValid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetUsageTimeseriesParamsBucket.
+const (
+	GetUsageTimeseriesParamsBucketDay  GetUsageTimeseriesParamsBucket = "day"
+	GetUsageTimeseriesParamsBucketHour GetUsageTimeseriesParamsBucket = "hour"
+)
+
+// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsBucket enum.
+func (e GetUsageTimeseriesParamsBucket) Valid() bool {
+	switch e {
+	case GetUsageTimeseriesParamsBucketDay:
+		return true
+	case GetUsageTimeseriesParamsBucketHour:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetUsageTimeseriesParamsGroupBy.
+const (
+	GetUsageTimeseriesParamsGroupByCategory       GetUsageTimeseriesParamsGroupBy = "category"
+	GetUsageTimeseriesParamsGroupByCategoryAndKey GetUsageTimeseriesParamsGroupBy = "category_and_key"
+	GetUsageTimeseriesParamsGroupByKey            GetUsageTimeseriesParamsGroupBy = "key"
+	GetUsageTimeseriesParamsGroupByNone           GetUsageTimeseriesParamsGroupBy = "none"
+)
+
+// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsGroupBy enum.
+func (e GetUsageTimeseriesParamsGroupBy) Valid() bool {
+	switch e {
+	case GetUsageTimeseriesParamsGroupByCategory:
+		return true
+	case GetUsageTimeseriesParamsGroupByCategoryAndKey:
+		return true
+	case GetUsageTimeseriesParamsGroupByKey:
+		return true
+	case GetUsageTimeseriesParamsGroupByNone:
 		return true
 	default:
 		return false
@@ -314,6 +477,28 @@ type CheckoutSession struct {
 	URL string `json:"url"`
 }
 
+// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
+// `byok` it counts as a request and costs 0.
+type Cost struct {
+	// Byok The customer's own provider key was used.
+	Byok *bool `json:"byok,omitempty"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits What it costs.
+	Credits *int64 `json:"credits,omitempty"`
+
+	// OutputQuantity Output tokens. Only for `llm`.
+	OutputQuantity *int64 `json:"outputQuantity,omitempty"`
+
+	// Provider Who provided it, as in the catalogue.
+	Provider *string `json:"provider,omitempty"`
+
+	// Quantity How much, in the unit of the category.
+	Quantity *int64 `json:"quantity,omitempty"`
+}
+
 // CreateAccountRequest An account to create.
 type CreateAccountRequest struct {
 	// Email Where Stripe sends invoices to.
@@ -332,11 +517,29 @@ type CreateAccountRequest struct {
 
 // CreateKeyRequest A key to create.
 type CreateKeyRequest struct {
+	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
+	AllowedIps []string `json:"allowedIps,omitempty"`
+
+	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
+	CreditLimit *int64 `json:"creditLimit,omitempty"`
+
+	// Enabled Whether the key is accepted.
+	Enabled *bool `json:"enabled,omitempty"`
+
 	// ExpiresInDays Days until expiry. No expiry if omitted.
 	ExpiresInDays *int32 `json:"expiresInDays,omitempty"`
 
+	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
 	// Name Key name. No control characters.
 	Name *string `json:"name,omitempty"`
+
+	// RateLimit At most so many requests in each window.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// Scopes What the key may be used for. Everything, if left out.
+	Scopes []Scope `json:"scopes,omitempty"`
 }
 
 // CreatedKey A key that was just created, with its raw value.
@@ -401,8 +604,17 @@ type HealthStatus string
 
 // Key A key, without its raw value.
 type Key struct {
+	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
+	AllowedIps []string `json:"allowedIps,omitempty"`
+
 	// CreatedAt When the key was created.
 	CreatedAt time.Time `json:"createdAt"`
+
+	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
+	CreditLimit *int64 `json:"creditLimit,omitempty"`
+
+	// Enabled False if the key is switched off. Left out if it is not.
+	Enabled *bool `json:"enabled,omitempty"`
 
 	// ExpiresAt When the key stops working. Null if it does not expire.
 	ExpiresAt *time.Time `json:"expiresAt"`
@@ -415,6 +627,9 @@ type Key struct {
 	// LastUsedAt When the key was last used, at most a minute behind. Null if it never was.
 	LastUsedAt *time.Time `json:"lastUsedAt"`
 
+	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
 	// Name A name for people to read. No control characters.
 	//
 	// Examples: Production Key
@@ -422,6 +637,12 @@ type Key struct {
 
 	// Prefix The beginning of the raw key, to recognise it by.
 	Prefix string `json:"prefix"`
+
+	// RateLimit At most so many requests in each window.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// Scopes What the key may be used for. Everything, if left out.
+	Scopes []Scope `json:"scopes,omitempty"`
 }
 
 // KeyID A key's id.
@@ -440,6 +661,9 @@ type KeyList struct {
 	// NextCursor The `cursor` of the next page. Null on the last one.
 	NextCursor *string `json:"nextCursor"`
 }
+
+// Metadata Whatever you want to keep with the key. Services get it with each verify.
+type Metadata map[string]string
 
 // Name A name for people to read. No control characters.
 //
@@ -497,6 +721,170 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
+// RateLimit At most so many requests in each window.
+type RateLimit struct {
+	// Requests Requests in a window.
+	Requests int32 `json:"requests"`
+
+	// WindowSeconds Length of a window in seconds.
+	WindowSeconds int32 `json:"windowSeconds"`
+}
+
+// RecordedEvent An event as it stands in the ledger.
+type RecordedEvent struct {
+	// Byok The customer's own provider key was used.
+	Byok bool `json:"byok"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits What it cost. Negative for a correction.
+	Credits int64 `json:"credits"`
+
+	// ID The event's id.
+	ID string `json:"id"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// Late Whether it is counted in a later period than that in which it happened.
+	Late bool `json:"late"`
+
+	// OccurredAt When it happened.
+	OccurredAt time.Time `json:"occurredAt"`
+
+	// OutputQuantity Output tokens.
+	OutputQuantity *int64 `json:"outputQuantity,omitempty"`
+
+	// Provider Who provided it, if it was priced by the catalogue.
+	Provider *string `json:"provider,omitempty"`
+
+	// Quantity How much.
+	Quantity *int64 `json:"quantity,omitempty"`
+
+	// RecordedAt When it was recorded.
+	RecordedAt time.Time `json:"recordedAt"`
+
+	// Reverses The id of the event that it corrects.
+	Reverses *string `json:"reverses,omitempty"`
+}
+
+// RecordedEventList A page of events.
+type RecordedEventList struct {
+	// Data The events, newest first.
+	Data []RecordedEvent `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore bool `json:"hasMore"`
+
+	// NextCursor The `cursor` of the next page. Null on the last one.
+	NextCursor *string `json:"nextCursor"`
+}
+
+// Reservation Credits that are held, or were.
+type Reservation struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits What was charged. 0 until it is settled.
+	Credits int64 `json:"credits"`
+
+	// EventID The id of the event that the work becomes.
+	EventID string `json:"eventId"`
+
+	// ExpiresAt When the hold frees itself.
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// Held How many credits it held.
+	Held int64 `json:"held"`
+
+	// ID A reservation's id.
+	//
+	// Examples: rsv_abc123
+	ID ReservationID `json:"id"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// State What became of it. An expired one holds nothing any more, and can still be settled.
+	State ReservationState `json:"state"`
+
+	// Uncollected What the work cost beyond what the plan or the key's limit allowed, and was not charged.
+	Uncollected int64 `json:"uncollected"`
+}
+
+// ReservationState What became of it. An expired one holds nothing any more, and can still be settled.
+type ReservationState string
+
+// ReservationID A reservation's id.
+//
+// Examples: rsv_abc123
+type ReservationID = string
+
+// ReserveRequest Credits to hold for work whose cost is known at its end. Name either the key or the account.
+type ReserveRequest struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID *AccountID `json:"accountId,omitempty"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits How many to hold at most.
+	Credits int64 `json:"credits"`
+
+	// EventID Your id for the event that the work becomes. The same one again is the same reservation.
+	EventID string `json:"eventId"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// TTLSeconds After so long the hold frees itself.
+	TTLSeconds *int32 `json:"ttlSeconds,omitempty"`
+}
+
+// Reversal A correction, which is an event of its own.
+type Reversal struct {
+	// Credits How many credits were given back.
+	Credits int64 `json:"credits"`
+
+	// Duplicate Whether it was reversed before.
+	Duplicate bool `json:"duplicate"`
+
+	// ID The correction's id.
+	ID string `json:"id"`
+
+	// Reverses The id of the event that it corrects.
+	Reverses string `json:"reverses"`
+}
+
+// ReversalRequest Which account's event to reverse.
+type ReversalRequest struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
+}
+
+// RotateKeyRequest How to rotate.
+type RotateKeyRequest struct {
+	// OverlapSeconds For how long the old key still works. It ends no later than it would have expired, and both keys share
+	// their limits. 0 is at once.
+	OverlapSeconds *int32 `json:"overlapSeconds,omitempty"`
+}
+
 // RotatedKey The key that took the old one's place, with its raw value.
 type RotatedKey struct {
 	// ID A key's id.
@@ -516,10 +904,32 @@ type RotatedKey struct {
 	Name Name `json:"name"`
 }
 
+// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
+// its billing.
+type Scope string
+
 // SetTierRequest A tier to set.
 type SetTierRequest struct {
 	// Tier A plan of the catalogue.
 	Tier Tier `json:"tier"`
+}
+
+// SettleRequest What the work cost in the end, under the rules of `Cost`.
+type SettleRequest struct {
+	// Byok The customer's own provider key was used.
+	Byok *bool `json:"byok,omitempty"`
+
+	// Credits What it cost.
+	Credits *int64 `json:"credits,omitempty"`
+
+	// OutputQuantity Output tokens. Only for `llm`.
+	OutputQuantity *int64 `json:"outputQuantity,omitempty"`
+
+	// Provider Who provided it, as in the catalogue.
+	Provider *string `json:"provider,omitempty"`
+
+	// Quantity How much, in the unit of the category.
+	Quantity *int64 `json:"quantity,omitempty"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
@@ -561,6 +971,35 @@ type Subscription struct {
 
 // Tier A plan of the catalogue.
 type Tier string
+
+// UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
+type UpdateKeyRequest struct {
+	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Null for any.
+	AllowedIps nullable.Nullable[[]string] `json:"allowedIps,omitempty"`
+
+	// CreditLimit Credits that the key may spend in a billing period. Null for no limit of its own.
+	CreditLimit nullable.Nullable[int64] `json:"creditLimit,omitempty"`
+
+	// Enabled Whether the key is accepted.
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// ExpiresAt When the key stops working. Null for never.
+	ExpiresAt nullable.Nullable[time.Time] `json:"expiresAt,omitempty"`
+
+	// Metadata Takes the place of the metadata that was there. Null for none.
+	Metadata nullable.Nullable[Metadata] `json:"metadata,omitempty"`
+
+	// Name A name for people to read. No control characters.
+	//
+	// Examples: Production Key
+	Name *Name `json:"name,omitempty"`
+
+	// RateLimit The key's request rate limit. Null for none.
+	RateLimit nullable.Nullable[RateLimit] `json:"rateLimit,omitempty"`
+
+	// Scopes What the key may be used for. Null for everything.
+	Scopes nullable.Nullable[[]Scope] `json:"scopes,omitempty"`
+}
 
 // Usage What was used in the current billing period.
 type Usage struct {
@@ -665,8 +1104,122 @@ type UsageEventResults struct {
 	Results []UsageEventResult `json:"results"`
 }
 
+// UsagePoint What was used in a bucket of time.
+type UsagePoint struct {
+	// Category What credits are spent on.
+	Category *Category `json:"category,omitempty"`
+
+	// Credits Credits used. Corrections count against the hour in which they were made.
+	Credits int64 `json:"credits"`
+
+	// KeyID The key that was used. Only when grouped by key, and left out for usage without one.
+	KeyID *string `json:"keyId,omitempty"`
+
+	// Requests Usage events.
+	Requests int64 `json:"requests"`
+
+	// Start When the bucket begins, in UTC.
+	Start time.Time `json:"start"`
+}
+
+// UsageTimeseries Usage over time. Buckets in which nothing was used are left out.
+type UsageTimeseries struct {
+	// Data The points, oldest first.
+	Data []UsagePoint `json:"data"`
+}
+
+// VerifyCode Whether the key may be used, and if not, why.
+type VerifyCode string
+
+// VerifyKeyRequest A customer's key, and what they want to do with it.
+type VerifyKeyRequest struct {
+	// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
+	// `byok` it counts as a request and costs 0.
+	Cost *Cost `json:"cost,omitempty"`
+
+	// EventID Your id for the event that the cost becomes, unique in its account for ever. Send the same one again when
+	// you retry, and it counts once. Made by the server if left out.
+	EventID *string `json:"eventId,omitempty"`
+
+	// IP The address of the customer's client. Needed for keys with an allow-list.
+	IP *string `json:"ip,omitempty"`
+
+	// Key The raw key, as the customer sent it.
+	Key string `json:"key"`
+
+	// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
+	// its billing.
+	Scope *Scope `json:"scope,omitempty"`
+}
+
+// VerifyKeyResult The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing.
+type VerifyKeyResult struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID *AccountID `json:"accountId,omitempty"`
+
+	// Code Whether the key may be used, and if not, why.
+	Code VerifyCode `json:"code"`
+
+	// CreditLimit The key's own limit in a billing period. Left out if it has none.
+	CreditLimit *int64 `json:"creditLimit,omitempty"`
+
+	// Credits What was spent. Only with a cost.
+	Credits *int64 `json:"credits,omitempty"`
+
+	// Duplicate Whether the event was recorded before. Only with a cost.
+	Duplicate *bool `json:"duplicate,omitempty"`
+
+	// EventID The id of the event that the cost became. Only with a cost.
+	EventID *string `json:"eventId,omitempty"`
+
+	// ExpiresAt When the key stops working. Left out if never.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// KeyRemaining Credits that are left of the key's own limit, as committed. Only with a cost and such a limit.
+	KeyRemaining *int64 `json:"keyRemaining,omitempty"`
+
+	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// RateLimit At most so many requests in each window.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// Remaining Credits that are left to the account before its cap or overage, as committed. Only with a cost.
+	Remaining *int64 `json:"remaining,omitempty"`
+
+	// RetryAfterSeconds When to try again. Only if `rate_limited`.
+	RetryAfterSeconds *int32 `json:"retryAfterSeconds,omitempty"`
+
+	// Scopes What the key may be used for. Left out if everything.
+	Scopes []Scope `json:"scopes,omitempty"`
+
+	// Tier A plan of the catalogue.
+	Tier *Tier `json:"tier,omitempty"`
+
+	// Valid Whether the key may be used.
+	Valid bool `json:"valid"`
+}
+
 // AccountIDInPath defines model for AccountIDInPath.
 type AccountIDInPath = string
+
+// ByCategory What credits are spent on.
+type ByCategory = Category
+
+// ByKey A key's id.
+//
+// Examples: key_abc123
+type ByKey = KeyID
+
+// From defines model for From.
+type From = time.Time
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -676,6 +1229,12 @@ type KeyIDInPath = string
 
 // Limit defines model for Limit.
 type Limit = int32
+
+// ReservationIDInPath defines model for ReservationIDInPath.
+type ReservationIDInPath = string
+
+// To defines model for To.
+type To = time.Time
 
 // AccountFound A customer of yours.
 type AccountFound = Account
@@ -692,6 +1251,15 @@ type BillingUnavailable = Problem
 // Conflict An RFC 9457 problem document.
 type Conflict = Problem
 
+// CreditsExhausted An RFC 9457 problem document.
+type CreditsExhausted = Problem
+
+// EventConflict An RFC 9457 problem document.
+type EventConflict = Problem
+
+// EventNotFound An RFC 9457 problem document.
+type EventNotFound = Problem
+
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
 
@@ -704,11 +1272,23 @@ type IdempotencyKeyReused = Problem
 // InternalError An RFC 9457 problem document.
 type InternalError = Problem
 
+// KeyFound A key, without its raw value.
+type KeyFound = Key
+
 // KeyNotFound An RFC 9457 problem document.
 type KeyNotFound = Problem
 
 // PayloadTooLarge An RFC 9457 problem document.
 type PayloadTooLarge = Problem
+
+// ReservationConflict An RFC 9457 problem document.
+type ReservationConflict = Problem
+
+// ReservationFound Credits that are held, or were.
+type ReservationFound = Reservation
+
+// ReservationNotFound An RFC 9457 problem document.
+type ReservationNotFound = Problem
 
 // Unauthorized An RFC 9457 problem document.
 type Unauthorized = Problem
@@ -804,6 +1384,27 @@ type RotateKeyParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListUsageEventsParams defines parameters for ListUsageEvents.
+type ListUsageEventsParams struct {
+	// Limit How many to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor As in `nextCursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// KeyID Only usage of this key.
+	KeyID *ByKey `form:"keyId,omitempty" json:"keyId,omitempty"`
+
+	// Category Only usage of this category.
+	Category *ByCategory `form:"category,omitempty" json:"category,omitempty"`
+
+	// From Only what happened at or after this time.
+	From *From `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only what happened before this time.
+	To *To `form:"to,omitempty" json:"to,omitempty"`
+}
+
 // RecordUsageJSONBody defines parameters for RecordUsage.
 type RecordUsageJSONBody struct {
 	union json.RawMessage
@@ -816,6 +1417,65 @@ type RecordUsageParams struct {
 	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// ReverseUsageParams defines parameters for ReverseUsage.
+type ReverseUsageParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ReserveCreditsParams defines parameters for ReserveCredits.
+type ReserveCreditsParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ReleaseReservationParams defines parameters for ReleaseReservation.
+type ReleaseReservationParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SettleReservationParams defines parameters for SettleReservation.
+type SettleReservationParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetUsageTimeseriesParams defines parameters for GetUsageTimeseries.
+type GetUsageTimeseriesParams struct {
+	// From Only what happened at or after this time.
+	From *From `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only what happened before this time.
+	To *To `form:"to,omitempty" json:"to,omitempty"`
+
+	// Bucket How long a bucket is.
+	Bucket *GetUsageTimeseriesParamsBucket `form:"bucket,omitempty" json:"bucket,omitempty"`
+
+	// GroupBy What to tell apart within a bucket.
+	GroupBy *GetUsageTimeseriesParamsGroupBy `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+
+	// KeyID Only usage of this key.
+	KeyID *ByKey `form:"keyId,omitempty" json:"keyId,omitempty"`
+
+	// Category Only usage of this category.
+	Category *ByCategory `form:"category,omitempty" json:"category,omitempty"`
+}
+
+// GetUsageTimeseriesParamsBucket defines parameters for GetUsageTimeseries.
+type GetUsageTimeseriesParamsBucket string
+
+// GetUsageTimeseriesParamsGroupBy defines parameters for GetUsageTimeseries.
+type GetUsageTimeseriesParamsGroupBy string
 
 // ReceiveStripeEventParams defines parameters for ReceiveStripeEvent.
 type ReceiveStripeEventParams struct {
@@ -841,8 +1501,26 @@ type CreatePortalSessionJSONRequestBody = PortalRequest
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
 
+// VerifyKeyJSONRequestBody defines body for VerifyKey for application/json ContentType.
+type VerifyKeyJSONRequestBody = VerifyKeyRequest
+
+// UpdateKeyJSONRequestBody defines body for UpdateKey for application/json ContentType.
+type UpdateKeyJSONRequestBody = UpdateKeyRequest
+
+// RotateKeyJSONRequestBody defines body for RotateKey for application/json ContentType.
+type RotateKeyJSONRequestBody = RotateKeyRequest
+
 // RecordUsageJSONRequestBody defines body for RecordUsage for application/json ContentType.
 type RecordUsageJSONRequestBody RecordUsageJSONBody
+
+// ReverseUsageJSONRequestBody defines body for ReverseUsage for application/json ContentType.
+type ReverseUsageJSONRequestBody = ReversalRequest
+
+// ReserveCreditsJSONRequestBody defines body for ReserveCredits for application/json ContentType.
+type ReserveCreditsJSONRequestBody = ReserveRequest
+
+// SettleReservationJSONRequestBody defines body for SettleReservation for application/json ContentType.
+type SettleReservationJSONRequestBody = SettleRequest
 
 // ReceiveStripeEventJSONRequestBody defines body for ReceiveStripeEvent for application/json ContentType.
 type ReceiveStripeEventJSONRequestBody = StripeEvent
@@ -1032,18 +1710,45 @@ type ServerInterface interface {
 	// CreateKey Create an API key
 	// (POST /v1/keys)
 	CreateKey(ctx echo.Context, params CreateKeyParams) error
+	// VerifyKey Verify a key, and spend
+	// (POST /v1/keys/verify)
+	VerifyKey(ctx echo.Context) error
 	// RevokeKey Revoke an API key
 	// (DELETE /v1/keys/{keyId})
 	RevokeKey(ctx echo.Context, keyID KeyIDInPath) error
+	// GetKey Get an API key
+	// (GET /v1/keys/{keyId})
+	GetKey(ctx echo.Context, keyID KeyIDInPath) error
+	// UpdateKey Change an API key
+	// (PATCH /v1/keys/{keyId})
+	UpdateKey(ctx echo.Context, keyID KeyIDInPath) error
 	// RotateKey Rotate an API key
 	// (POST /v1/keys/{keyId}/rotate)
 	RotateKey(ctx echo.Context, keyID KeyIDInPath, params RotateKeyParams) error
 	// GetUsage Get usage
 	// (GET /v1/usage)
 	GetUsage(ctx echo.Context) error
+	// ListUsageEvents List usage events
+	// (GET /v1/usage/events)
+	ListUsageEvents(ctx echo.Context, params ListUsageEventsParams) error
 	// RecordUsage Record usage
 	// (POST /v1/usage/events)
 	RecordUsage(ctx echo.Context, params RecordUsageParams) error
+	// ReverseUsage Reverse a usage event
+	// (POST /v1/usage/events/{eventId}/reversal)
+	ReverseUsage(ctx echo.Context, eventID string, params ReverseUsageParams) error
+	// ReserveCredits Hold credits
+	// (POST /v1/usage/reservations)
+	ReserveCredits(ctx echo.Context, params ReserveCreditsParams) error
+	// ReleaseReservation Release a hold
+	// (POST /v1/usage/reservations/{reservationId}/release)
+	ReleaseReservation(ctx echo.Context, reservationID ReservationIDInPath, params ReleaseReservationParams) error
+	// SettleReservation Settle a hold
+	// (POST /v1/usage/reservations/{reservationId}/settle)
+	SettleReservation(ctx echo.Context, reservationID ReservationIDInPath, params SettleReservationParams) error
+	// GetUsageTimeseries Get usage over time
+	// (GET /v1/usage/timeseries)
+	GetUsageTimeseries(ctx echo.Context, params GetUsageTimeseriesParams) error
 	// ReceiveStripeEvent Receive a Stripe event
 	// (POST /webhooks/stripe)
 	ReceiveStripeEvent(ctx echo.Context, params ReceiveStripeEventParams) error
@@ -1394,6 +2099,15 @@ func (w *ServerInterfaceWrapper) CreateKey(ctx echo.Context) error {
 	return err
 }
 
+// VerifyKey converts echo context to params.
+func (w *ServerInterfaceWrapper) VerifyKey(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.VerifyKey(ctx)
+	return err
+}
+
 // RevokeKey converts echo context to params.
 func (w *ServerInterfaceWrapper) RevokeKey(ctx echo.Context) error {
 	var err error
@@ -1407,6 +2121,38 @@ func (w *ServerInterfaceWrapper) RevokeKey(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RevokeKey(ctx, keyID)
+	return err
+}
+
+// GetKey converts echo context to params.
+func (w *ServerInterfaceWrapper) GetKey(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "keyId" -------------
+	var keyID KeyIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "keyId", ctx.Param("keyId"), &keyID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter keyId: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetKey(ctx, keyID)
+	return err
+}
+
+// UpdateKey converts echo context to params.
+func (w *ServerInterfaceWrapper) UpdateKey(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "keyId" -------------
+	var keyID KeyIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "keyId", ctx.Param("keyId"), &keyID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter keyId: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.UpdateKey(ctx, keyID)
 	return err
 }
 
@@ -1455,6 +2201,59 @@ func (w *ServerInterfaceWrapper) GetUsage(ctx echo.Context) error {
 	return err
 }
 
+// ListUsageEvents converts echo context to params.
+func (w *ServerInterfaceWrapper) ListUsageEvents(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListUsageEventsParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "keyId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "keyId", ctx.QueryParams(), &params.KeyID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter keyId: %s", err))
+	}
+
+	// ------------- Optional query parameter "category" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "category", ctx.QueryParams(), &params.Category, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter category: %s", err))
+	}
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", ctx.QueryParams(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter from: %s", err))
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", ctx.QueryParams(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter to: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListUsageEvents(ctx, params)
+	return err
+}
+
 // RecordUsage converts echo context to params.
 func (w *ServerInterfaceWrapper) RecordUsage(ctx echo.Context) error {
 	var err error
@@ -1481,6 +2280,196 @@ func (w *ServerInterfaceWrapper) RecordUsage(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.RecordUsage(ctx, params)
+	return err
+}
+
+// ReverseUsage converts echo context to params.
+func (w *ServerInterfaceWrapper) ReverseUsage(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "eventId" -------------
+	var eventID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "eventId", ctx.Param("eventId"), &eventID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter eventId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReverseUsageParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReverseUsage(ctx, eventID, params)
+	return err
+}
+
+// ReserveCredits converts echo context to params.
+func (w *ServerInterfaceWrapper) ReserveCredits(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReserveCreditsParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReserveCredits(ctx, params)
+	return err
+}
+
+// ReleaseReservation converts echo context to params.
+func (w *ServerInterfaceWrapper) ReleaseReservation(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "reservationId" -------------
+	var reservationID ReservationIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "reservationId", ctx.Param("reservationId"), &reservationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reservationId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReleaseReservationParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ReleaseReservation(ctx, reservationID, params)
+	return err
+}
+
+// SettleReservation converts echo context to params.
+func (w *ServerInterfaceWrapper) SettleReservation(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "reservationId" -------------
+	var reservationID ReservationIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "reservationId", ctx.Param("reservationId"), &reservationID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reservationId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SettleReservationParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SettleReservation(ctx, reservationID, params)
+	return err
+}
+
+// GetUsageTimeseries converts echo context to params.
+func (w *ServerInterfaceWrapper) GetUsageTimeseries(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetUsageTimeseriesParams
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", ctx.QueryParams(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter from: %s", err))
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", ctx.QueryParams(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter to: %s", err))
+	}
+
+	// ------------- Optional query parameter "bucket" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "bucket", ctx.QueryParams(), &params.Bucket, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter bucket: %s", err))
+	}
+
+	// ------------- Optional query parameter "groupBy" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "groupBy", ctx.QueryParams(), &params.GroupBy, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter groupBy: %s", err))
+	}
+
+	// ------------- Optional query parameter "keyId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "keyId", ctx.QueryParams(), &params.KeyID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter keyId: %s", err))
+	}
+
+	// ------------- Optional query parameter "category" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "category", ctx.QueryParams(), &params.Category, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter category: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetUsageTimeseries(ctx, params)
 	return err
 }
 
@@ -1565,9 +2554,18 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/v1/keys", wrapper.ListKeys, options.OperationMiddlewares["listKeys"]...)
 	router.POST(options.BaseURL+"/v1/keys", wrapper.CreateKey, options.OperationMiddlewares["createKey"]...)
 	router.DELETE(options.BaseURL+"/v1/keys/:keyId", wrapper.RevokeKey, options.OperationMiddlewares["revokeKey"]...)
+	router.GET(options.BaseURL+"/v1/keys/:keyId", wrapper.GetKey, options.OperationMiddlewares["getKey"]...)
+	router.PATCH(options.BaseURL+"/v1/keys/:keyId", wrapper.UpdateKey, options.OperationMiddlewares["updateKey"]...)
+	router.POST(options.BaseURL+"/v1/keys/verify", wrapper.VerifyKey, options.OperationMiddlewares["verifyKey"]...)
 	router.POST(options.BaseURL+"/v1/keys/:keyId/rotate", wrapper.RotateKey, options.OperationMiddlewares["rotateKey"]...)
 	router.GET(options.BaseURL+"/v1/usage", wrapper.GetUsage, options.OperationMiddlewares["getUsage"]...)
+	router.GET(options.BaseURL+"/v1/usage/events", wrapper.ListUsageEvents, options.OperationMiddlewares["listUsageEvents"]...)
 	router.POST(options.BaseURL+"/v1/usage/events", wrapper.RecordUsage, options.OperationMiddlewares["recordUsage"]...)
+	router.POST(options.BaseURL+"/v1/usage/events/:eventId/reversal", wrapper.ReverseUsage, options.OperationMiddlewares["reverseUsage"]...)
+	router.POST(options.BaseURL+"/v1/usage/reservations", wrapper.ReserveCredits, options.OperationMiddlewares["reserveCredits"]...)
+	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
+	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/release", wrapper.ReleaseReservation, options.OperationMiddlewares["releaseReservation"]...)
+	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
 	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
 	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
 	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
@@ -1601,6 +2599,12 @@ type BillingUnavailableApplicationProblemPlusJSONResponse struct {
 
 type ConflictApplicationProblemPlusJSONResponse Problem
 
+type CreditsExhaustedApplicationProblemPlusJSONResponse Problem
+
+type EventConflictApplicationProblemPlusJSONResponse Problem
+
+type EventNotFoundApplicationProblemPlusJSONResponse Problem
+
 type ForbiddenApplicationProblemPlusJSONResponse Problem
 
 type HealthyJSONResponse Health
@@ -1609,9 +2613,17 @@ type IdempotencyKeyReusedApplicationProblemPlusJSONResponse Problem
 
 type InternalErrorApplicationProblemPlusJSONResponse Problem
 
+type KeyFoundJSONResponse Key
+
 type KeyNotFoundApplicationProblemPlusJSONResponse Problem
 
 type PayloadTooLargeApplicationProblemPlusJSONResponse Problem
+
+type ReservationConflictApplicationProblemPlusJSONResponse Problem
+
+type ReservationFoundJSONResponse Reservation
+
+type ReservationNotFoundApplicationProblemPlusJSONResponse Problem
 
 type UnauthorizedResponseHeaders struct {
 	WWWAuthenticate string
@@ -3492,6 +4504,158 @@ func (response CreateKey503ApplicationProblemPlusJSONResponse) VisitCreateKeyRes
 	return err
 }
 
+type VerifyKeyRequestObject struct {
+	Body *VerifyKeyJSONRequestBody
+}
+
+type VerifyKeyResponseObject interface {
+	VisitVerifyKeyResponse(w http.ResponseWriter) error
+}
+
+type VerifyKey200JSONResponse VerifyKeyResult
+
+func (response VerifyKey200JSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey400ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey401ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey403ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey409ApplicationProblemPlusJSONResponse struct {
+	EventConflictApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey409ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey413ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey415ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey500ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type VerifyKey503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response VerifyKey503ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RevokeKeyRequestObject struct {
 	KeyID KeyIDInPath `json:"keyId"`
 }
@@ -3606,9 +4770,283 @@ func (response RevokeKey503ApplicationProblemPlusJSONResponse) VisitRevokeKeyRes
 	return err
 }
 
+type GetKeyRequestObject struct {
+	KeyID KeyIDInPath `json:"keyId"`
+}
+
+type GetKeyResponseObject interface {
+	VisitGetKeyResponse(w http.ResponseWriter) error
+}
+
+type GetKey200JSONResponse struct{ KeyFoundJSONResponse }
+
+func (response GetKey200JSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetKey400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetKey400ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetKey401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetKey401ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetKey403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetKey403ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetKey404ApplicationProblemPlusJSONResponse struct {
+	KeyNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetKey404ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetKey500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetKey500ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetKey503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetKey503ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKeyRequestObject struct {
+	KeyID KeyIDInPath `json:"keyId"`
+	Body  *UpdateKeyJSONRequestBody
+}
+
+type UpdateKeyResponseObject interface {
+	VisitUpdateKeyResponse(w http.ResponseWriter) error
+}
+
+type UpdateKey200JSONResponse struct{ KeyFoundJSONResponse }
+
+func (response UpdateKey200JSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey400ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey401ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey403ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey404ApplicationProblemPlusJSONResponse struct {
+	KeyNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey404ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey413ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey415ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey500ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateKey503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response UpdateKey503ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type RotateKeyRequestObject struct {
 	KeyID  KeyIDInPath `json:"keyId"`
 	Params RotateKeyParams
+	Body   *RotateKeyJSONRequestBody
 }
 
 type RotateKeyResponseObject interface {
@@ -3706,6 +5144,38 @@ func (response RotateKey409ApplicationProblemPlusJSONResponse) VisitRotateKeyRes
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateKey413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response RotateKey413ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateKey415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response RotateKey415ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3850,6 +5320,110 @@ type GetUsage503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetUsage503ApplicationProblemPlusJSONResponse) VisitGetUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsageEventsRequestObject struct {
+	Params ListUsageEventsParams
+}
+
+type ListUsageEventsResponseObject interface {
+	VisitListUsageEventsResponse(w http.ResponseWriter) error
+}
+
+type ListUsageEvents200JSONResponse RecordedEventList
+
+func (response ListUsageEvents200JSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsageEvents400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListUsageEvents400ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsageEvents401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListUsageEvents401ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsageEvents403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListUsageEvents403ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsageEvents500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListUsageEvents500ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsageEvents503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListUsageEvents503ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4057,6 +5631,836 @@ func (response RecordUsage503ApplicationProblemPlusJSONResponse) VisitRecordUsag
 	return err
 }
 
+type ReverseUsageRequestObject struct {
+	EventID string `json:"eventId"`
+	Params  ReverseUsageParams
+	Body    *ReverseUsageJSONRequestBody
+}
+
+type ReverseUsageResponseObject interface {
+	VisitReverseUsageResponse(w http.ResponseWriter) error
+}
+
+type ReverseUsage200JSONResponse Reversal
+
+func (response ReverseUsage200JSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage400ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage401ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage403ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage404ApplicationProblemPlusJSONResponse struct {
+	EventNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage404ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage409ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage413ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage415ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage422ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage500ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReverseUsage503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ReverseUsage503ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCreditsRequestObject struct {
+	Params ReserveCreditsParams
+	Body   *ReserveCreditsJSONRequestBody
+}
+
+type ReserveCreditsResponseObject interface {
+	VisitReserveCreditsResponse(w http.ResponseWriter) error
+}
+
+type ReserveCredits200JSONResponse struct{ ReservationFoundJSONResponse }
+
+func (response ReserveCredits200JSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits400ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits401ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits402ApplicationProblemPlusJSONResponse struct {
+	CreditsExhaustedApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits402ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(402)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits403ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits404ApplicationProblemPlusJSONResponse struct {
+	KeyNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits404ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits409ApplicationProblemPlusJSONResponse struct {
+	EventConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits409ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits413ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits415ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits422ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits500ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReserveCredits503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ReserveCredits503ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservationRequestObject struct {
+	ReservationID ReservationIDInPath `json:"reservationId"`
+	Params        ReleaseReservationParams
+}
+
+type ReleaseReservationResponseObject interface {
+	VisitReleaseReservationResponse(w http.ResponseWriter) error
+}
+
+type ReleaseReservation200JSONResponse struct{ ReservationFoundJSONResponse }
+
+func (response ReleaseReservation200JSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation400ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation401ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation403ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation404ApplicationProblemPlusJSONResponse struct {
+	ReservationNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation404ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation409ApplicationProblemPlusJSONResponse struct {
+	ReservationConflictApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation409ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation422ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation500ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReleaseReservation503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ReleaseReservation503ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservationRequestObject struct {
+	ReservationID ReservationIDInPath `json:"reservationId"`
+	Params        SettleReservationParams
+	Body          *SettleReservationJSONRequestBody
+}
+
+type SettleReservationResponseObject interface {
+	VisitSettleReservationResponse(w http.ResponseWriter) error
+}
+
+type SettleReservation200JSONResponse struct{ ReservationFoundJSONResponse }
+
+func (response SettleReservation200JSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation400ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation401ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation403ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation404ApplicationProblemPlusJSONResponse struct {
+	ReservationNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation404ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation409ApplicationProblemPlusJSONResponse struct {
+	ReservationConflictApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation409ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation413ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation415ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation422ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation500ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SettleReservation503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SettleReservation503ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUsageTimeseriesRequestObject struct {
+	Params GetUsageTimeseriesParams
+}
+
+type GetUsageTimeseriesResponseObject interface {
+	VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error
+}
+
+type GetUsageTimeseries200JSONResponse UsageTimeseries
+
+func (response GetUsageTimeseries200JSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUsageTimeseries400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetUsageTimeseries400ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUsageTimeseries401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetUsageTimeseries401ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUsageTimeseries403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetUsageTimeseries403ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUsageTimeseries500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetUsageTimeseries500ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetUsageTimeseries503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetUsageTimeseries503ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ReceiveStripeEventRequestObject struct {
 	Params ReceiveStripeEventParams
 	Body   *ReceiveStripeEventJSONRequestBody
@@ -4203,18 +6607,45 @@ type StrictServerInterface interface {
 	// CreateKey Create an API key
 	// (POST /v1/keys)
 	CreateKey(ctx context.Context, request CreateKeyRequestObject) (CreateKeyResponseObject, error)
+	// VerifyKey Verify a key, and spend
+	// (POST /v1/keys/verify)
+	VerifyKey(ctx context.Context, request VerifyKeyRequestObject) (VerifyKeyResponseObject, error)
 	// RevokeKey Revoke an API key
 	// (DELETE /v1/keys/{keyId})
 	RevokeKey(ctx context.Context, request RevokeKeyRequestObject) (RevokeKeyResponseObject, error)
+	// GetKey Get an API key
+	// (GET /v1/keys/{keyId})
+	GetKey(ctx context.Context, request GetKeyRequestObject) (GetKeyResponseObject, error)
+	// UpdateKey Change an API key
+	// (PATCH /v1/keys/{keyId})
+	UpdateKey(ctx context.Context, request UpdateKeyRequestObject) (UpdateKeyResponseObject, error)
 	// RotateKey Rotate an API key
 	// (POST /v1/keys/{keyId}/rotate)
 	RotateKey(ctx context.Context, request RotateKeyRequestObject) (RotateKeyResponseObject, error)
 	// GetUsage Get usage
 	// (GET /v1/usage)
 	GetUsage(ctx context.Context, request GetUsageRequestObject) (GetUsageResponseObject, error)
+	// ListUsageEvents List usage events
+	// (GET /v1/usage/events)
+	ListUsageEvents(ctx context.Context, request ListUsageEventsRequestObject) (ListUsageEventsResponseObject, error)
 	// RecordUsage Record usage
 	// (POST /v1/usage/events)
 	RecordUsage(ctx context.Context, request RecordUsageRequestObject) (RecordUsageResponseObject, error)
+	// ReverseUsage Reverse a usage event
+	// (POST /v1/usage/events/{eventId}/reversal)
+	ReverseUsage(ctx context.Context, request ReverseUsageRequestObject) (ReverseUsageResponseObject, error)
+	// ReserveCredits Hold credits
+	// (POST /v1/usage/reservations)
+	ReserveCredits(ctx context.Context, request ReserveCreditsRequestObject) (ReserveCreditsResponseObject, error)
+	// ReleaseReservation Release a hold
+	// (POST /v1/usage/reservations/{reservationId}/release)
+	ReleaseReservation(ctx context.Context, request ReleaseReservationRequestObject) (ReleaseReservationResponseObject, error)
+	// SettleReservation Settle a hold
+	// (POST /v1/usage/reservations/{reservationId}/settle)
+	SettleReservation(ctx context.Context, request SettleReservationRequestObject) (SettleReservationResponseObject, error)
+	// GetUsageTimeseries Get usage over time
+	// (GET /v1/usage/timeseries)
+	GetUsageTimeseries(ctx context.Context, request GetUsageTimeseriesRequestObject) (GetUsageTimeseriesResponseObject, error)
 	// ReceiveStripeEvent Receive a Stripe event
 	// (POST /webhooks/stripe)
 	ReceiveStripeEvent(ctx context.Context, request ReceiveStripeEventRequestObject) (ReceiveStripeEventResponseObject, error)
@@ -4726,6 +7157,52 @@ func (sh *strictHandler) CreateKey(ctx echo.Context, params CreateKeyParams) err
 	return nil
 }
 
+// VerifyKey operation middleware
+func (sh *strictHandler) VerifyKey(ctx echo.Context) error {
+	var request VerifyKeyRequestObject
+
+	var body VerifyKeyJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.VerifyKey(ctx.Request().Context(), request.(VerifyKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "VerifyKey")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(VerifyKeyResponseObject); ok {
+		return validResponse.VisitVerifyKeyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RevokeKey operation middleware
 func (sh *strictHandler) RevokeKey(ctx echo.Context, keyID KeyIDInPath) error {
 	var request RevokeKeyRequestObject
@@ -4751,12 +7228,111 @@ func (sh *strictHandler) RevokeKey(ctx echo.Context, keyID KeyIDInPath) error {
 	return nil
 }
 
+// GetKey operation middleware
+func (sh *strictHandler) GetKey(ctx echo.Context, keyID KeyIDInPath) error {
+	var request GetKeyRequestObject
+
+	request.KeyID = keyID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetKey(ctx.Request().Context(), request.(GetKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetKey")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetKeyResponseObject); ok {
+		return validResponse.VisitGetKeyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UpdateKey operation middleware
+func (sh *strictHandler) UpdateKey(ctx echo.Context, keyID KeyIDInPath) error {
+	var request UpdateKeyRequestObject
+
+	request.KeyID = keyID
+
+	var body UpdateKeyJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateKey(ctx.Request().Context(), request.(UpdateKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateKey")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UpdateKeyResponseObject); ok {
+		return validResponse.VisitUpdateKeyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // RotateKey operation middleware
 func (sh *strictHandler) RotateKey(ctx echo.Context, keyID KeyIDInPath, params RotateKeyParams) error {
 	var request RotateKeyRequestObject
 
 	request.KeyID = keyID
 	request.Params = params
+
+	var body RotateKeyJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+	} else {
+		request.Body = &body
+	}
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.RotateKey(ctx.Request().Context(), request.(RotateKeyRequestObject))
@@ -4794,6 +7370,31 @@ func (sh *strictHandler) GetUsage(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetUsageResponseObject); ok {
 		return validResponse.VisitGetUsageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListUsageEvents operation middleware
+func (sh *strictHandler) ListUsageEvents(ctx echo.Context, params ListUsageEventsParams) error {
+	var request ListUsageEventsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUsageEvents(ctx.Request().Context(), request.(ListUsageEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUsageEvents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListUsageEventsResponseObject); ok {
+		return validResponse.VisitListUsageEventsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4842,6 +7443,203 @@ func (sh *strictHandler) RecordUsage(ctx echo.Context, params RecordUsageParams)
 		return err
 	} else if validResponse, ok := response.(RecordUsageResponseObject); ok {
 		return validResponse.VisitRecordUsageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReverseUsage operation middleware
+func (sh *strictHandler) ReverseUsage(ctx echo.Context, eventID string, params ReverseUsageParams) error {
+	var request ReverseUsageRequestObject
+
+	request.EventID = eventID
+	request.Params = params
+
+	var body ReverseUsageJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReverseUsage(ctx.Request().Context(), request.(ReverseUsageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReverseUsage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReverseUsageResponseObject); ok {
+		return validResponse.VisitReverseUsageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReserveCredits operation middleware
+func (sh *strictHandler) ReserveCredits(ctx echo.Context, params ReserveCreditsParams) error {
+	var request ReserveCreditsRequestObject
+
+	request.Params = params
+
+	var body ReserveCreditsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReserveCredits(ctx.Request().Context(), request.(ReserveCreditsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReserveCredits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReserveCreditsResponseObject); ok {
+		return validResponse.VisitReserveCreditsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ReleaseReservation operation middleware
+func (sh *strictHandler) ReleaseReservation(ctx echo.Context, reservationID ReservationIDInPath, params ReleaseReservationParams) error {
+	var request ReleaseReservationRequestObject
+
+	request.ReservationID = reservationID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ReleaseReservation(ctx.Request().Context(), request.(ReleaseReservationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReleaseReservation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ReleaseReservationResponseObject); ok {
+		return validResponse.VisitReleaseReservationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SettleReservation operation middleware
+func (sh *strictHandler) SettleReservation(ctx echo.Context, reservationID ReservationIDInPath, params SettleReservationParams) error {
+	var request SettleReservationRequestObject
+
+	request.ReservationID = reservationID
+	request.Params = params
+
+	var body SettleReservationJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SettleReservation(ctx.Request().Context(), request.(SettleReservationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SettleReservation")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SettleReservationResponseObject); ok {
+		return validResponse.VisitSettleReservationResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetUsageTimeseries operation middleware
+func (sh *strictHandler) GetUsageTimeseries(ctx echo.Context, params GetUsageTimeseriesParams) error {
+	var request GetUsageTimeseriesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetUsageTimeseries(ctx.Request().Context(), request.(GetUsageTimeseriesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetUsageTimeseries")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetUsageTimeseriesResponseObject); ok {
+		return validResponse.VisitGetUsageTimeseriesResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -4901,165 +7699,244 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H3/c9s2tu+/gse3M0lmaVmW7bRxf1nHSe76Jk1ybed2t1HWgkhIwooCWAC0os3o/e1vcACQIAXKkqy2",
-	"aSedTitLJL4cHJzv+OBLlPBZzhlhSkZnXyLyGc/yjMDn8yThBVP64x3OCqI/JIJgRdJzFZ1FvW7v6UH3",
-	"+KB3dNPtnsG/P0dxRGaYZtFZNKRZRtn4bziZkY4iUunfPisiGM4u0+gsSgqp+IyIg5NeFEdUf4WTRN3i",
-	"YXLUO47iiOEZic6i82RGojiSCqtCwkOK3plvBM3JhW1Gt8mKLIsjRYmIzqKRICRaLpdxNCE4JQImdUWU",
-	"WBycj5R+5EuUEpkImivKWXQWXZOEs1QixdEcU4WGZMQFQWpCECOfFVJi0YniSJBfCipIGp0pUZA4ksmE",
-	"zLBubsTFDGvaUKaO9axm+DOdFbPo7PhptxtHM8rMn0dxpBY5MU+SMRGRHudPP/10cF6oCWGKJliR1RGe",
-	"S3T16gI9/e60i7CcyvXDmeHPbwgbq0l01js9LbvUdGNjQ5ocCzwjylLHLvnli0v2HuvXVvpnCJtnHklE",
-	"0w76aYIVSjB7pKmFOCMIMzknQiIs4U+lH0g5kYhxhchnKpUeNNWt5bqPcp1tw5fppnN6egIUdX8e6dko",
-	"zWDRWfSvj92DZ+cHP+OD/9wefPrrX6LV2cfRZUpmOVeEJYvXZBGYLQLGR3yEFrwQKJlwLikbx6hg9JeC",
-	"aEZREyqRHi6RCj3G6MOHyxeISjTmPH3SQa+4QL0TNOGFJgkSmv3QnKoJcJXEM2L66LMxURK+HFEhlSUj",
-	"GuJkijBLNfUmlI3RBOc5YRKpOU3ID41WTMtYP0tEOSqqez7p9TroHcsWfSaLJCFSEomwIGhKcnUGQxsV",
-	"EmcomWA2JmWHMZIcUSXt0KEtRuZIU3qWq06fudU0u6xaT4+6B5q86zizfRn/z8H/a1u+12SxhlPRlCz2",
-	"z6RTsvgNGfQNnVG1Ore/8zmaYbbQ/CeIKgQrR/tLQcSiGm4GDfjDS8kIF5mKznrdeI28OrpXXC01EWTO",
-	"maypi1e8YCmoCs4UMeoD53mmBRrl7PDfUk+hrmnevdb//Ysgo+gs+r+HlUo6dE8dOmWku60mE3rF/Oq/",
-	"sYwb9LuZECfGOtEydkN/y+8dfS74MCOzv7bPolKVPPWk2i3j6nYErevRKKMjbyZEEL2nGEeySCbVqAyH",
-	"EalAVQryy2336L/Pez8f/+/JT6f/ePrP737+/vzZ8+7F0YveS085nnRPtP5Tme76LVfole3SLl8h2NmU",
-	"LEDin9nJnK0Ocbk5md+bRlrI3DK7ZRw9x+mVmeFeyU3ZHc5oemup1yC2LxL1TodnO+iaEESE4AL0qfkU",
-	"nX38Eo0oyTT9yeecCiIv2Qu8kHqbECnxWPc3KyQIFazQjEuFjp+eRstPO69et1q95zhFV+Us1q1fc857",
-	"Wz2fXHw0QnqVBE5UBw0MkQZIyxmJCE4mCIjVQW+toppj6XSJWXBjD35g+A7TDA8zsteFt+YmMHHC2YiO",
-	"Cy2evfW3A3BrXz2EODNqXBJxR8TOm++0e1wt3zURdzQhyJ/v+mVsmcF+VvMabOXA3B8Pwv0OnsSVyhR6",
-	"gWsPF9W09JNcGEsECNhn5kVrwgg6nijE+Bw9HtReM7ZDu3Eemqp9+tB/FKZ7wdkoo8mepUllwtxSdpsL",
-	"PhZESp+rzstNYq06KlHD8tFUl4pmGRIFY5SNHyDen1UcVs74HunQMof9SQk9OjCSYePLypDCWcbniCr0",
-	"eKAJOkASLySaT7AyLIO3oF2fWeKhx4OWKRmOWsbRKy6GNE0J2yszzAVn49tEkFT7Zzi7ndKmNqcSEZbm",
-	"nDKFFJ5qCxs5N1fbo7EhC+wTLRwUnxL2AG7w5E015/XsEJ7F/pihalkvHSgmNCyUZg/nl+geYf21W2Ft",
-	"AljnQuaEpVZf/J3gTE0WO5mS5dKVQQM+3WaOpu/QFM8zmNecZBmMsu5CXpFCkvRXE0FTsrgVposm2zW3",
-	"jda++kEXwwg5hrszXq9XMd4Hlguu/Ukt1NFLpqhabCGSvDntiwl3JodeT2YiVC+1fbNny9S0fAumk7+A",
-	"13xGrM1EmEKwQ7VNwguBJE1JB/1PwZWJQ5UWWfoAM8WzMt180TWobvTSDm69vVmbyZ4MlB2JYOIAv4rr",
-	"pllzM7dtSha/rctWH9r+pLeTxhPcmNwyjt7jRcZxesP5GyzG+7Xec9P2reL8NoPWG47bkKdgC8CP2tjE",
-	"DB2hH+nz3el+5GlP62hZ8YVuOEdv7DDWLcPqsPe3FGtmvIyjDwwXasIF/c++9Y11Jis93lyKuoav3Ojd",
-	"N8CRr028eW3m9noj3Q/133JvjmColDFCf8LoccGmjM9ZjGZU6pGmMRLkjk+1SymQCRqkTzp1JycU5F/n",
-	"6aw8DyP+tdzoouau1tbdOHco7Nt10I1YIDzGlP1e/rM/9D06N+tn7aIdVCLgBYSHvFCgpSoeahBnTx7v",
-	"ByaLPOdCkfRHklJ8A7TZKy+UHdzOdA+3QH7fciEshbmCsMISNc3zB0jnU18olANBMFV0Ywaynh2Co9+/",
-	"gAaXbmXeVTfNZGozT1E6iDbNBEHIXPCcCEXN+nhp1+b7P00IgyVwqhvibuZ53VAZ4k+xIgeKzshqpqFM",
-	"2gYaFwTZ2JEkLJWIsjtOEyKR4h30ttDuEAwbjfEdQYwz0jF5hCq/c+I6/Oh6jCNWZFn0aVlPCTe7/6c2",
-	"/vSmoika2RCTiyFv1jeYuq1903TDJMLlC00kk1NZ/8Jb/cyy4uONmr82Dy9DKe0v7VbaI1nxDlZ2mSxh",
-	"NLlwmaw1yosRLclybHR1ODkcIpPJp6+fyQ21OewqMfZR07e2wJaEjt1syyWxAtOPPdb/VPItH/6bJMrL",
-	"3Fy+uD9VDUNxIu9jrdTgU7wma/e0lrWD16rUXTBxVw7rDZXBHZ/jMcTL7PgCGz7FCq9dexkjRubaZIV0",
-	"MeT/FJnJjbNiMOVL88pRtU0iLARe6J8nWP7IBQkKBXCblfOCnB+tp9WpyDHkPCMYAnKMfFYXhZBchCc1",
-	"SODHgQki2moLaM5wMzciLsNSodVd/nSNgGlwJNC1Np5qomv467rcza2k8JhtShYmtY6ThORWDhNWzAzf",
-	"ueoVF+3yOq446AIrMuZiEeoTK7AtIHomCNLNaLL4vShltpOK4ijLZloL43G4owlJprxQXjIOpynVneHs",
-	"vceUI5xJEocGo7SjONRfDwlSPIZ6hTlwR5mg1upiVa1hlpDsgwhoniuSUkEShT5cvdHLbx7NQMOuCPmT",
-	"75t59pVp2pqHjfqyz46KDOV4MSMmH7ttj5tIzfeYpkHJ6QRjNerYo1aIU906XhMpqbHwQrpcr5Uz2gpp",
-	"kl31RZGmgTbdQ1O3SV2PyL6BHg8SedvpdAZPEBexUUE2BajfyTPMYveyNsxw5r06zO277brJI26xdh3d",
-	"5JCecqO9k+6zp6FSC5/6BdC7IkSQ3qCXrHzYbfOce/qZW5ttdT12M80CNpjHr8f1SpR//a3fl5/++jf3",
-	"IajT6obaOq5+6Z7c0mpqrAK82E56CLfvRHYtoNdSvJbtX6G8/hYVTNHMuPgL7QXaj9og5TOqmsZ3oB7w",
-	"dH19TUW4smInemE/NWf0miwgEQ8DgSQ9hzougRNFjD/hMYMr7WkpS/pXv/+52z3o9z8fjfr9z9+N2oqT",
-	"WtYlbSmlA6JrdaEdlH8XUjkvJTbReKgxw3NTyNa6KGtdIN2FVDyXaM7FlLJx5SXQWn2Xbuoe52g3fwFK",
-	"0jQtpiEiQEkFnkNEFV1CNMloR5Ka5CdnCdlI/pUFKKt0FmRGWaqNEo6k9ossZTZqd+fNCqb+lCw8G79c",
-	"sGq4LbtZmzKrU7E/OI2RFEJoQ8dWIKCcCMrTVUbJwjVzrjVgQW02FSZhRW3th2kOWFHrNH5HhDVn/U38",
-	"9CTytm03tG2FFthM0/P+MWRkVKsyTnDuSincANBb8NqGJONz1N1hPC4jGR6K/nXrRpvq0iQkXa1hRYDQ",
-	"ckOC6QICTEHLtsr+xEgqWCJtTmpjYoaTCWWg35AguGFWmxo2qN3Utm+o7s59V5necYQz3dTitrRg9Zet",
-	"xUSB8hdtmVlLqFEjYo30W/J5ggupoAFyR5hp05ZutJeYtGZ+VzKJwZj9aiWc+0bSMcOqEMRs2VtHAsEV",
-	"NqPU39rwtf3LJ+OMqAlP4Suo8ICHZlRKWqss0KKA3zqKWdrDl1VTobyPXQngiltGSCpvrRluIwa3M8zw",
-	"mKS3w8WtiRhEcSNw3Rq6DJc/hBwjz4rZKjDViDP4pxw+rQanti98jqNXlGRpmaAO7CEqbf7UpLltZd6K",
-	"pLTVjSEtBT/FqDwdoKWSCUQ/TD0FhkeVcRVywvOM+Hvb6+bUi1C0GO1mNut1ja3rCE7Zq2IiyJY0BLyj",
-	"lkjAeTbXZiGf+kKJTwOc1Ri2bTA02nZDKi711D1W0yaB46mtj9g+aPzHMskyLNUHuSExINSk5W1clvZi",
-	"NKOsUAQNyYSytDYRE1qdY7nDFLYJK+eCjOjnMAMPyZiaCjnLxNbUjM2eSviYUUn0aIeL1ghaG5tSL3pr",
-	"B+HHZuvmnkfpFr4OBmyrExsNGQpKaoNQ7WlNguq37o3UviaL+6K0U7LYKkKrn98xOqt3/LfI7EaR2bel",
-	"d1xfNc2jIX3S7hr7nPZe8LRIdGNIr8Wn/TvOcVQG/UI8l2FWVhpInmm/UPBiPCmjbb5+kQoLBYHCXHA4",
-	"5YMzEjRm3meYtWhjvXzaqkKUJVmRklD6EQux0A7Jj5ypSUD7vdLmgTuUNNPezAyeRAWDqjsXrpYKL6zj",
-	"tT48ctTr3ufXQA/Z4l73EaiZ8Jkt+oOjCvDuDr6UdcqugmczX/Asw0IC80EvZtZoSBbcRlzBReqgrt42",
-	"2Cy2NdEmWKTa/YvRfEKTiSvACrmhKS+MkRsYKytmw4CH1qBVfSLxyvqG9tt7CNjumiUg1sE1Yd9HEmWU",
-	"Tc3hxozgVAbTAyY2EgzZnzOEh5JnWh1/uHoTo8KEPLTWKzICQYNBFT0fdNBPpcEUG/86JwIrLh5JJIlS",
-	"tip/uyD/spVOD47C//oB7uAi24qHEL2vXl2gZyen3yFbYIFSnhQuOdKQF9a9XxskLuMAy6qg5N6IwL2O",
-	"wlE34ClUZ7o28EfM/rOHmd6xbGFTWfCNzespBIHYjfW657Hdr969epn1CRj7YIxwJrkJZBH0jwO7Rw8u",
-	"U+ey2dJZqvRUGFRMYDkFYk5IljdJ2Ps+lEBrcXz0kP5+c/MemQfWi/XTZ888sXXSDQpZW/XT5qMVUk91",
-	"zkUaDGyv5uFsWVS9tUvw/0eUmDPXU8qArJa3Y6j4qwQ5T+siuBD0QJAREYQl5H6HuJncs8VLME+v+sHu",
-	"gtjsH58RQnv1ykRrXrcFmst4u+J8akRelup5PZJa8yRks7j7t5j3FjHvdbGHa6K01bdrzgpMNNAbAYG7",
-	"c4UOvBgcLcTVXt65QsLgUM3R9xVNATFOhGUjO6licwhogc7fX6I7IrSGLEWsLa7FM5Ii575kHGppsWpj",
-	"y1VWg75LJ3I9zMCGogJ0hIFdINu3GuIZeOQeql+RhNBctdQ1TRmfZyQdk7ACFvrlu1Dc38ap9MqFHMLG",
-	"aMt2goP14rRrfIvaAS8XYw+Xg1Sm/DpGdlbsMo5y69asrbHIjKf7By+tM8++oDLPcIuYBRGxiYXUUq3y",
-	"coN4nk2TORdVz9joSZZKSx8XmsTl/vcYZev4WLgwxqdFmWiJLEME6wjrEwzx81qf3CUhscIZH5vN49xw",
-	"ABqKt/DGP6wJjpcn1aw9t2nacygInqZ8fu9+gM6fl08v4x32nbVMLsIlzdCDkcSykV/VvheXxDnlUpW4",
-	"Njb68OBkZMULFUUaAw4tfoMqa/OlMRouNCdAgV4H3UzIAuE0RUWut9zAjqCjHx0E8tNZwL96g9m40FSb",
-	"8ZRkcpe0Mx6HAK2wSCbol4IISnZpVarA+l7nhCQTAD8in9UOrapQvOYGELY4ktD6Q9ngvgLIxsrfY+gE",
-	"bbLqxKLJ51caA5LqSNuMiNCyQLRWAANbvJ45NHWT9gXHRQPERZ9hNMgFv6MpEQN4CqPBLwWGw2oDFzKq",
-	"ySeUC5oQaeIeaDBc8OlAO4CmeBiOapTHKHWDei9K1DWQDHWGrXC5timW1z3WqpeCNITzZJZsjySkVN1E",
-	"y1SMK1FYDV4nXpHsWsnlnqsLu1AowEillq3igSPZf+7jdNp2qsFLHIOgLCHFKKsdiwfdeqd9+PKsDcB9",
-	"AYjVGGtP2Ln0ANDVDGgL8svt98nRqIebweze97tlnw0C1qY+IU9AgbUn3WhlW1eptuNTlGozFY+5Az9z",
-	"+nBUqEKQ2EVVT21SDiJ+GSFzDOV48xjRkSmvsTHzzVKavFB5of7Hbq3VIb+D3w1ug7S+i16iQZbNBvti",
-	"GrcDQhTjbn+k4FBhWdoJpWUCmHMDgcew4Wd4gYakRortEco6LRBlcfRLK6kApKxIJmdeusXQSik5iJG0",
-	"YIvaJyxSys1vUqlBjCirqFzRN3aKzHylZ7gfkod8tFK2rNcZz7FKJtsqDr2hcWYtpA56iW3AH6rd5kyv",
-	"U8JnoSLIOwfU2eL5Slt2zRa1wyUbBSk9RdgMUhr6ub+bIcsG+ewg19PtikjQCkEpPCQJyLiR9rOguT3E",
-	"mDcS/B3UtRl9rXkAEnEHk3RdQHvRaHzH4pc4Sgtz5HBNHtj2ZNLBtsoL7FXHYdqFA5PEujcGelILx7DC",
-	"3Trqsl0s2Rs3LQUbhDmE728JknBhqvcsEe8vs4E9XUVaS9pVfLEJv8p7GbZU6DIUlWlp450fbLbmgJ29",
-	"nqhA0m6BLfex3WSB3bx2A7txrlJErx1JCkHV4lr3ZreiNeBa6pU8++78/aULy8Jogb0IFsSDHJkolYMq",
-	"tgm6G60FQu2CerBCwj0co5HgMw+L7JEswc7Ks0P3dm3hme7vWVthDhzWviT3MQRNaMpG3B3nxgbXzIJ6",
-	"vrZHnSN7DgZekmeHh2OqJsWwk/DZoTsOXX6IloFTA6a2TyqsFfGQSJoSTU29TCAWtFkpSZZ1EBitbiVd",
-	"rViMTMko2GgG+cBWv2hRo0lAtTOEx6TP9CNl/O+HOsmQ2dEmCuxMfvuMW1mJpoTkvr8kO33WZy/viNDe",
-	"eJaB8314dzSw0FuDc4skAVQ/Q8+B1KhfdLvHSVUBCn+TAchFLSYhUy2IyQmBeVI9e1aSoM/glN/j1zBd",
-	"2HIxsgiDT+I6wJdEj3/UhNY/AancnMqfreckn2iT0majwEOE1KMmnqnjoRKlBbGAvt1jNAiWsw48wkDi",
-	"05QCtWdwXRGCrbc2YG0ddENnFiNYv3l8fPxMS6UPNxcddOGdP5xPeEb6zJQeyB/QkSt8oBL9pdvpdo+M",
-	"V5nRhDBJPEY+z3EyIQe9TneFlefzeQfDzx0uxof2XXn45vLi5dvrl/AOHOubzbB2ACMrWmRcnY1kqYtA",
-	"uuCZqdyDbVtiWUYVzkC5I87fX0ZxZFMU0VnU7RyZ/nhOGM5pdBYdw1dgL5uKmMMJFJf+R38ek2Dg3mAO",
-	"97pdbbdnnI2R0c6u3BQlmDmMCQzweR30hvOp1H+5QBnJJGhnw0T2pJ7u0Ra3NmB5e91um8Ionzt0WGvL",
-	"ODrd5Pk6SpavFqKzj5/8ZbmsTxBn5vCrwmNwT+2YIcx7CPZJO/003cDZfc+lGgvNmoaiMdAEnXaPO+in",
-	"Cc0g0y0nhZIoBUgOB+JhwRqMHRQi4RXBKWWm/P43p6J+6/j+tz7UYE7aKX+BWY30QIM20t8dHTqp2s6/",
-	"rSfP63TMqFTu2aiOMP8xPLnqkUODeL2M20/zI5o6v3dQVQuWBYpQtWmO1BhTF76A2LxEeKQgGEelX64f",
-	"As5OXA3iVmDTly/0kqyad9miDtFRol2aYo4S9SM0khp+wmaj8Q9gGjDiVVbeHVPRVL5+/CNeBvHJK561",
-	"rrlfAKvfWG6NMA71wyGoyADOwzKOTjYRDR46NrxytJFcqJCz4KUNhEmFGvq7Ca0vTUv/46dlTZBp+pYk",
-	"9ARYKWM+LeMo5+EibriqwG47KwRsybLmCEiZxs78sVWSLscJZrw2JIDPKWcoxYsOOmdoULHuAAzlPtOO",
-	"NNZegbXNnqFB/UjawBhBdVGZ+IfIt5aVjesrPNjx5zx9IHDqjhvX36Vb7KTgYfpl3S9VoiDLFVl29Ae7",
-	"auDr3f0n3Wf3v1FiTusXjjboogkaCe+dbjKfALiZfrnX20BGhUB5v14BZ7jfqykJC7mGnXb4pUzMLVtt",
-	"Nu1NepbOisG7q+hpXhTUZmWsJ1rtypCvfHOcbDydEov26+W4/yLqIex2qB1tPcKw1v07n/sFUgmfmTPb",
-	"WpeaCPOULM5MzMbVJHvZc0nHTKIiN/lwOeFzra9nZU0nurL1o30m8Dw2BaT3KVdzAdEDmTz+XVWy1a2v",
-	"HAW3V7AeZMpy9QKfXZVpZTNU9WPG9gYz3ju8Z0uEozzDQ3krp7cZvSP2x06nU7tY5dqU8VKA00IHwCg0",
-	"y8CBHxJgC1ZBaj6cNlBI3aLA4RClwHObsqf20ihIk/wpxdY3W+D3tgWA6+uVptuLaUFkYWrbw4L6JUu1",
-	"t2LgMEw19pV+hbKx6Vf71pUcByQv6QKRq/aE6W5vJsWO0vabEfLw3fwn3FjA2KTk9pSku+8r20T7xnrl",
-	"MoAzDvkVG5u0oX3OYqjpsmkriD7YTGIASLJK9qzA1ww6feYBUKckI0rPC7JHeGzLbF15FWQXzD1EcKWT",
-	"SaJ30LVpDjb9KnXctu8zt+8DppZ969vW/7b1v8Ktbxn8QarUHdTIi8B2v4F8MxmNSKIQVuCRGBBUexTC",
-	"pCFLSEzn6cwnHOV4IdFwUUI1QAHjj1yQGsarLeFRfVa1bY9gQJ5YKgAlhLT5mEOqEydT7XSFj5mXCREI",
-	"kNozBchLsujn+wwjbaGHznEguK4WztfDqRMr8AQ5M8HPME5TMAgqyzDEjTncsY9QxJ58Lps9MEc5tvAp",
-	"Gof9NgplfhNYfxjP42sVdLWwziO7N4cLNMHmRqFWmWfD/IcOya7dtFnFIIBLsEl1qvfD1Zs6JDQXqMjH",
-	"AqdkRcSYc2KrggX3mRU6TZThWhPm4IUpbIQKWm1GUWmP4wF+CraFxmeIKtt2mZdTE9Jn5cEqg0gMTcoJ",
-	"n5vChTp8cXViOhfciDBzHENOTVEyFHqJmanzgvQzVOvrdegzU6/vJYhWoAcHPzSpMYfjUhb/Do0wzUha",
-	"NtFng3awvAF6zHN3ag/m9gTqgp5zNdFrZKEMHIqGngYU36DH+n8wm4zzXOuRJyYUZxNnHnKGhf9DXNAx",
-	"ZdKBfusx95luvgJP7Fgt8kiiwZeLv7+8eP3uw83t9cvr68t3b28vXywH5lT6hGcpgNHU8DvgfhXirhsP",
-	"xfma+NdfUzLNwzkvC5wWvBA4z6FYr9x98Fwd93v9G/bBqMxz54JvFftqoL9vrqgecCdjBTAeJdKPAa5U",
-	"gTlx1DHmA0w9Oczx4rDT6ewyT8cdgUBfGzLLt6TdnzZQF7iSerkMRuOShhbylKltZFWXGqHbrknfOenc",
-	"KFK0ikgL4JoqMNb0zFaHG6h3I5idejDArHJFRfaZxSck8IUBFCunZKGmXPfuxQVR1pZfRXFdU8xQxz/6",
-	"mqSwBye1TqZudUNUDRQrmFN5oLCsy0M7RF8c5oeWJbcVifWF+iYQvwnEDQRiKbPqwmoTcSgbcCHBeoU6",
-	"BIetzrLnsxw+oZF57oa9jRDiV+oeatgl+96z3kkzC0bfs4cQPWz4o++/g3NdBp79qHfa7XqAJiuIi0er",
-	"gIeu0RooYbfT7Xa/D8KdREkhK0PLsxcb0CLRe8HR4788e3Y4409WkDNcqedJvdRzm9iIT/u2WxdrkCHf",
-	"qiab+/C/iHHAZZ2PWzehK9jYYNNB0qG8ocDUy8Odpo26b2R4Iq2uu8qorK7zwFAmablmYI+z9VmO9ase",
-	"KFjlrrsAQow4yxbWyyYj+rmD3uMxseih9ozKHOr8y65tKbJ3ECmN+wxw8eYOusaUdFuUAd2zNnyGhLDy",
-	"0lZJW0pJ9MxeaxLurZzdTH0vlez2QN0eqtjtqf3fuWR8RdQ8bT6yWlfiY3v7DR/1qrcsTRoQvxWmdqAs",
-	"BUyq/RaNO8DptQXjBnL6m9hrij0oBXcnvTx5B3uzvQzcuHHSVlUYGaFljdRmRVVDhq4VF3B4iM7g0ghF",
-	"tBwyB4iSQks4ntjDhCCioD2SakEy0ctGTSE4BKpQeUVsA4HhhxIMBg5fE2ZB7wb2dicD8NJExm/1t3Yp",
-	"bPtVC8frl2c967ZtvK+4em1zufMr17M9lGR/0qK2by7eryFcqzJ0K2FXBaxnTR5+ASCgpZG2GVGkHYaW",
-	"lmgX1dn4lsqYDjKmkRaa9kQ5VZJkI/eDQx60yZM+K61TYGMAY8g4G0PFsUuqewhb5gyuTRXB856opTKY",
-	"YTBd7CJpwaJqr5E/uYdmMLM/Q43pa7L4vcrivQowYKct+fvQQBy0h3Er44KRuWdg6M6kj7uMsOIzmuAs",
-	"W5yZA91uE2gPZsjVBMH9XMDJzODAGTPCNtxnU0Jy2cByhgsvTJc2uIAyOiIgyP3NZJAa3GZ6N0Jqzs23",
-	"lDM4Ya6qdOWM9Jke8pwyWYZbzF6yOVSIDAduDwuGhs1vD95AeysL291KKE0ARubtJoD58Xc2ATyA8BYT",
-	"wPLVn7i2vSF3/rzlcJWUc4gs90q5wqHQBoNCPuDpeizaGhxqFZw1eCBawVvfQgYjsQYLd9/btIaGC4ir",
-	"PROAxWOLpwXIpuZLgCP9vgsB2AfEbuuguMcnve4Wm9WQoWWfmmLee6Lc36IFoSBpYdnLbQFD5/oeOKxg",
-	"9dpqnhIuUiMZLTwX1DRpE/Mo7ho8l8GXvoW+60dn6GOn0/m0HEAq1uDhA+ZEiduemiJRg5KTFsJddNpn",
-	"FqFV/3wGwF8O59OARlgVPaApwDt6Bm0dwM2GYQcl1NkASaJiNOFzckdEn/GRIgxwxrT+zDKS6UkB7GaG",
-	"FRFQLPSu/Z4iB83XMKJHkKlR3KRtzKaRvgcAcEHaMpGUjTNLUHOA3hwEPOn2Svjb6u7UwQ8mEjPEKpl4",
-	"SGkh4MRSBlm3Auqlet1u2LbXa+uk0O8YRymRJKuIhGXLjzUM3gYuRoWBC8LNk2A9G7AoIWCHYEF5Lxhg",
-	"5PpDSVRCvNZDHU1o1N5p14cqjca5OjjpHEU+JugzLRi/WCxgc1uE171BZ653n4a7X8KOXSmrKpsycM/1",
-	"pnDrTDxM2rZgsTexBAtFJMW1mR31uk3xzhl5N2plmyDK5qaPGt7QRPgVyrNWGa8EKvz4pcZOHuSkDYQ3",
-	"GcxDZilRGoHpAK0zeCNy2UG3gs2sQCUtMPXML4hXE8ysZCnh5VdzvvcNNqkPdmStti/1AVWNGPZd5dbA",
-	"hEPMGqTps5P7x4lb+9jOuKjBWLYYGk5+8tF9WJS/qbXRW8PRFsvur5vk5duZcJ+M593fBavYPfrv897P",
-	"x/978tPpP57+87ufvz9/9rx7cfSi99Jb2ZNur8Khe2/rua7cTi/hIQvBzhyi45md+tnqhLYpA7JXvrVw",
-	"xCa06CB3CG2OJZoLqhRxWfsdvbq9LXbz7nJ/oc0lQ4wjWSQTl0bdcfVOqtV7yxV6Zbtbt2z1oe17yRgG",
-	"8MaqEBCOHpUR1EbQ03OO90b6lavuS9qDKEKVhLN4yEa02ZS3qyJwF9hCdP4BC/SsWqCLakjr1qcx/j0v",
-	"EKAlbzxx9HhQH87gSWxW1F3iUGLK9Zlnlh68NqFkc+xTFOZ+6McDWj1yS9ltLvhYECkHT7SJ/C1lssWR",
-	"nDpW8OqpYwC2bXqhDg7WOqJzMpxwPpWHpmhrnSM6prIs/Phw9cYsu7ueCiqn6JhhVRjZBjW+pDy5IfDc",
-	"pKTBo5TK3W7ozmggSRKhnUTJ+8xeamK+grPDQ2KjyGnDrUUTytQZeHxQyQPuGBgLXPiXvcWoRFgV5tbX",
-	"Cekzv4YJ7t0y8Q1zHz/ki9z8XlZeH5VwqCmzjvQPSO9kWbtTXvvaCAN8ru93a9+QjhkXZhoLo7mGcBCp",
-	"1+2iGRzmtDXZKcnoHfHu6bDx2bAjSegd8S/OW/EnG/cAuAMx1Zp5N7frhSrresxFnlVU2Lx6cO1ejJpu",
-	"gS+qtrzUdp/VAO6WdAsg7oGF23rEI+e2yWIIf7gnI1kvE7SPkTsFj+llmYGesUZz+R6xpLfTcv11aiWF",
-	"RZ7iLQ0lf2F/i2My1R1+0PxOA3WXCK61FKqtFIM+cvvKqCNQM2AmGYQCA1Vamf97Mxcog+zXrfR4umaW",
-	"N3ne3m5bbfgZhIaUq7sxV0JjtliVcA+wI7qVHfEcp8g5N+tNidW57c+a8ISHqCbvoI7peGKtuz/ZOdm2",
-	"UvUWNOQrs5uqSwlLMWFVsv3aquLIute+pq9dc2AVPeBKh2T7jVbQFnb6cV7m8GKt1sZa4cDxygRnTzrl",
-	"qbdDiCDaAQVOC1kc/BJ7n+A0hqJbA5TmUA5KmOYxNTfhzhCucNfMs0RrO/90cMcH77Sng1fLVi/KCwA8",
-	"gH9fsMbesV930Kh5kNci4IfOEXijcCXMq4PQ+8HeAQSm8RBnmCUQBNcti2RCpDK00p6pB9/vNW/Rr9dN",
-	"0dFZUzh004GZvatG9NqGNFtg3BlWIy5m4WsPmtfHVc2VxuJqk+aITt1WMdFwd7fQeaEmevIJlEcPF5W4",
-	"6DStiZL37133ub3bdbHhTZW2G5vj+rT8/wEAAP//",
+	"7L37c9u4kj/6r+DynqpJ6tCy/EhmovnlOK893mSSrOPs7E6UtSASknBMARoCtKJN+f7tt9ANkCAF6mXl",
+	"Mdl869R3JzIJAo1Gox+f7v4UJXI6k4IJraLep4h9pNNZxuC/z5JEFkKb/7yhWcHMfyQ5o5qlZzrqRcfd",
+	"44cH3ZOD46PLbrcH//sjiiM2pTyLetGQZxkX43/QZMo6milt/vZRs1zQ7DyNelFSKC2nLD84PY7iiJuf",
+	"aJLoKzpMjo5PojgSdMqiXnSWTFkUR0pTXSh4SPMb/CXnM/bEDmPGFEWWxZHmLI960ShnLLq9vY2jCaMp",
+	"y2FRF0zni4OzkTaPfIpSppKczzSXIupFb1kiRaqIlmROuSZDNpI5I3rCiGAfNdH5ohPFUc7+LHjO0qin",
+	"84LFkUombErNcCOZT6mhDRf6xKxqSj/yaTGNeicPu904mnKB/zyKI72YMXySjVkemXn+/vvvB2eFnjCh",
+	"eUI1W57hmSIXz5+Qhz8/6BKqrtXq6Uzpx5dMjPUk6h0/eFB+0tBNjJE0M5rTKdOWOnbLz5+eizfUvLb0",
+	"fUEoPvOTIjztkN8nVJOEip8MtYgUjFCh5ixXhCr4pzYPpJIpIqQm7CNX2kyam9Fm5hvlPtuBz9NN1/Tw",
+	"FCjq/nlkVqMNg0W96H/edw8enR38QQ/+9+rgw9//Fi2vPo4eL55QzcYyXyyv9LXIFqRQdMyIHBE94Yok",
+	"9uFy/n8WLF9UC3B/j/z5/i1no6gX/b+H1UE7xL+qw/LrOJkXbLN5XLPWKVyzBdBvs++/YIvzp/Dx57mc",
+	"tnx7bjZwQmczJlhKqCYyJ9ScH5yM5lPWNpuRGTV4PlKq2YF5Nbgv5ymbzqRmIgnT5IyAQDIEWcgiJ8lE",
+	"SsXFOCaF4H8WzBxgmJxhI6Y0uUfJu3fnTwlXZCxler9DnsucHJ+SiSwMq5LciAUy53oCp13RKcNv9MWY",
+	"aQU/jniutGVvMqTJNaEiNVw94WJsKaSInvOE/doYBUem5lmWl7Pi5sunx8cdYgjdF6pIEqYUU4TmjFyz",
+	"me7B1EaFohlJJlSMWfnBmChJuFZ26jCWYHNiTsB0pjt94TYFpV+1Kx51Dwx5V0mM9uP1/xz8f23HCtiq",
+	"VYIY9t2/8HCM/2UEx0s+5Xp5bf+UczKlYmH4L2e6yEXbychgAH96KRvRItNR77gbr7hHjja4Ri6YYvkN",
+	"NZNatQ959dj+98Mb/Avuy6XcSIiV9/oa+aXl9tLr1qxVzaRQNS3quSxEChqUFJqhVkVns8zc81yKw38p",
+	"M9m6Avb6RZsAd08dOh3NfHYzmV+9cRs3KHU5Ye5270S3sZv6K7l29rNcDjM2/Xv7KioNUqbeZX8lpL4a",
+	"wehmNhpVx8sJy5kRaUISVSSTalbISExp0CBz9udV9+jfz47/OPnP098f/NfD//75j1/OHj3uPjl6evzM",
+	"0xlPu6dGLdSZ+fQrqclz+0m7e0UuetdsAYpQzy6mtzzF283J/AYHaSFzy+qMFkDTC1zhXsnNxQ3NeHpl",
+	"qdcgtn8jmYMNz3bIW8YIy3OZg5qJ/xX13n+KRpxlhv7s44znTJ2Lp3ShjJRiyigqUS+aFgpkCNVkKpUm",
+	"Jw8fRLcfdt69brV7j2lKLspVrNq/5pr3tns+ueRoRMwu5TTRHTJAIg2IESCKMJpMCBCrQ15ZPWFOlbvK",
+	"ccPRTHon6A3lGR1mbK8bb60wYOJEihEfF0YKe/tvJ+D2vnqISIEi0khylu98+B50T6rte8vyG54w4q93",
+	"9Ta2rGA/u/kWTMjA2u8Nwt8d3I+rGzI3G1x7uKiWZZ6UOSqCQMC+wBetBpnz8UQTIefk3qD2Gqpu7TZr",
+	"aKn26UP/UVjuEylGGU/2LE0qDfKKi6tZLsc5U8rnqrPykFilmivSUDwN1ZXmWUbyQgguxncQ748qDitX",
+	"vEY6tKxhf1LCzM4ZbWKsKr2JZpmcE67JvYEh6IAoulCgoiDL0C1o1xeWeOTeoGVJyFGGF3KWcq2efZzQ",
+	"Qmm23ws9wcGvWDl6445hN0yYI6a0IlOjftk3jFIpSM6mlAvCrcix54nMWM5legfGOK4Y4w1dTM0ULpwq",
+	"uppBlhe0H9b4rW3t9wZLnyxlCBUgSNB0knNBwIAgGaM3TJF7g2u2uIKfrtjHhLHUvFq/c+Y515oJuHOe",
+	"ma34LJIBNhnEpT2CJQvANw1jX/2SHI2OKUwqZ4nM00ojr5nJM7rIJE2/qFRozH9/wgAGBjNri4W7rfos",
+	"GjgutU3/dkopmdBKUYVXvqwS3pzl/nakdYHk3qDx1eoqb1fcn8t8yNOUib1u0jyXYnxl5AITmtPs6po3",
+	"t4orwkQ6k1xoouk1U4QS51o3AiPGOweUEKN5aXnNxB020VPmqjWv3sTwKva3ldXIZndA6yfDQpu7150p",
+	"88UY/GUqkTNmbmOr8t1YT6b5K1yrc65Bq5OjEWy7eckxi/l7oWZMpFZ9/yejmZ4sdrLsy80uQxvyehuq",
+	"4LdDRDnLgBJzlmUwy7pD9YIVas+3v696mLsox080GbWpxRhRaB4MikHLn7uz6rF3+b8Ts1wmxj4dZow8",
+	"E5rrxRYaoremfbHtzuQw+ykwjvbMmJt7dhTgyFdgyfob+FZOmVUnjJCEM21MRFnkRPGUdch/FFJjtKw0",
+	"kNM7WI2e0e/WS96CJUWe2cmtNv9rK9mTvbgjEdArvrsTcJsALGqR1kX9oGvoaB015i0MkUK01TB1GWzN",
+	"qNLvFI6Mz1gn6JtcpkVi5kcwWjDL2Yh/jHrRLKNDdaWurzJ+w2CkTgf2m2pWesgtFZR1Xc+5SOXcBlqj",
+	"3sMu7IqRyFHvfaS1AhbQ0Yct9stMq+VmgFAZEv+zKFGGhJu5MG3Q7stpTvWpfV69yZH5DWqul1K+pPl4",
+	"v54sqxVfaSmvMhi9obEOZQp2MfzRGk1H5Df+eHe6H3nKjnU62ruDXEpJXtpprNqG5WnvbytWrLgeBvos",
+	"tp4X4rlSTOts2eb3HgF+GTImiH2W0CxnNF18UfsuNOf97Me5huvbLa52dSdSQdg8Zxmj3v3e8P/wZLK9",
+	"A6hyntW3fA93TQXIaCJzSqRDL8qyaXnnqKhnLhtjPCHCh2bZ1c8/R7ULyL+2jo57R+7amkBMAa59uJ1y",
+	"dVN9EMO7jSsLHGwQ4M4M5xUikVnGEvBsdbfYVY9q7R7/8pEmoT/LveLz6Wb3S22GX/KeCU/1M4XKmvvw",
+	"TtBCT2TO/3ffBo0NHlWmZVO21Y3OKmy2O/GPfHPFW9dmYS5vpvsh/ivprRHkUgkB8BdM7hXiWsi5iMmU",
+	"KzPTNCY5u5HXxobOCR799H6nHtQIYd1WRTaWnocZf66wWVELT9X2HYM5JBzL6ZDLfEHomHLxteJl/tT3",
+	"GMxYvWrnaeaKAC8QOpSFBjOo4qEGcfYU4XonVDGbyVyz9DeWcnoJtNkrL5QfuJqaL1wB+X3TmIkU1goK",
+	"GVWkedHeQQN94AuFciIElkoucSKr2SE4+/0roeBlXFp39ZkmprgJRyp9lhbVB6CDWS5nLNcc98czfpvv",
+	"/z5hGCJx5gnE2fF5M9Am2J0SuxwYPGfExooVE6kiXNxInjBFtOyQV0WWEQ7TJmN6w4iQAkBFNTjdqfvg",
+	"e/fFODKWdvThto6Mbn7+v2WRQ9CHp2RkQ8rO9bzZt8GX0vptnm4IGjp/aoiEfoHVL7wyz9xWfLzR8G/x",
+	"4dsQsvtTuyX6k6p4h2q7TZYwhly0xCzj5SXYDQRZ8K4OY6RDZEJY+eqVXHKLwavwbu8NfWsbbEno2M2O",
+	"XBIrsPzYY/0PJd/K4b9Yoj2k1vnT9YhtmIoTee9rev2HeAUY72ENjAevVYi8IB6vnNZLroInfmZBzXZ+",
+	"gQOfUk1X7r2KiWBzYykBOheAfJpN1cYoOFjyOb5yVB2TiOY5XZg/T6j6TeYsKBTAuCujQlX4bgwH0I40",
+	"lDJjFALwgn3UT4pcyTy8qEECfxwgaMAmHcBwyM0SRVxGjTm5dMofrhAwDY4EutbmUy10BX+9LU9zKyk8",
+	"ZrtmC0Qy0yRhMyuHmSimyHcuicOFU7wPVxzUjs9HrKoNo5uvmGEMWfyvVP7E2BqqOR2HPzRhybUstAe+",
+	"o2nKzcdo9sZjyhHNFItDk9HGRhman4eMaBkDPHwO3FHigc11sXytUZGw7F0euHkuWMpzlmjy7uKl2X58",
+	"NCvNvJqQP/2lCZ9dWqaFmG/0LfvsqMjIDKETu3xxE6n5hvI0KDmdYKxmHXvUCnGq28e3TCmOGl7oLjd7",
+	"5ZS2QiG4rb4pCgdou3t46g6p+yKxb5B7g0RddTqdwX0i8xivIAv5M+/MMipi97JRzGjmvTqc2Xfb7yaP",
+	"uMXKfXSLI2bJjfFOu48ehhDUPvULoHdFiCC95W6HRZWBFEAE9QjjIEIcBmZgHWGDWS5veMryARwnSgZ/",
+	"FhQ8sIMYXWZoZFBNMzkuGJnlRi3rkN+5nvTFYLiQ1wPCNcHrApTz0rtmRkRAUhdBd3UWMO/WoPnB5YAv",
+	"wF7VFpzj5mxEYBnUC18JiSfgNksV8pxtQZnILciqpvVyoR+eNvII7P/z0gm6y+kEcSQLPSv0f1iqB/D1",
+	"8HeEFShMZQGeH2TZdLCvSTiKhtYsHb1TwnVsdpiLOlMELsoN0gw6LXkGcfRnKzEgA6RIJrGbQyG4dofd",
+	"zx+7O1Eah7VkpOApBe3R3uK7XXFnnhYtrWW1LDV3M6AClpK3Pyf1/fmff/T76sPf/+H+I7hDdXNq1cF6",
+	"5p7c0rZpkB9ebCc9oC52IjvIkBUUBzApS89nAXlwlqY5JpTJnAim5zK/VuTek/OnF/fRFrKgQjKlCzJk",
+	"CD4Y5XLaIWdiERu7MmMjTWRRV639i+RRbbOOA4fpOT0Y9TqHLVvV0L+nXLh/LivjtdB2c7VPKkxlfWGg",
+	"YJoDSZu4UvJKWiSlHAHOB9yYjVVvclQ3EGFM0GHG0tqFgrlQ7cr0NQZ6fAV6+QqpZ2EskcX8SgqheYau",
+	"2AWsGv/TLFVOuW46SQLpyw9Wp53F0ZRp6uy1VcfnN/ecd9xKgkRP7X81qfKCLSCpAiYPCRcSUiJzmmiG",
+	"viKPKR0ntYj4/+n3P3a7B/3+x6NRv//x51ELa9aADCsjSOWDHpwheDsHD5zMO+TZDcsXNrOz7ditmsJb",
+	"89X6efp51WmKI8yVtX82nGhkWov8SlvycEE4mXUZLedfhdLO5xZj6BISVOkcs2AD10UVFmx16JlPKC1n",
+	"ihjxxcW48nnxWjKiGWqNq28375dNk4YoZNgaMEu8ZosOOYfYCNp6LMXIrRQJ20ibL9OnQrmaUy6MRmkM",
+	"F3rDHGU2GnfnSw0cV9ds4Xmsyg2rptty64VVVCeknUpU5Lkx25fx/nVGyTYQ+TQ35wnwfS6NAIcDVjQW",
+	"mrxhuXXOLAv1lcIbIfqGnuvnAEfXKx2R0JlLBHITIK/ABzlkmZyT7g7zcQDO8FScubHVoE3jD/GbLlG5",
+	"IkBouwGP9wTCJUGpV4HlYqI0bJGxvYyZMKXJhAvQA0nOaMNJhBmYkGisojiYNep+qxxJcWShJVelP8b8",
+	"2JoKF0jeiuIosXZ9I8MplOeylPWwjK1vT5lqhc5yoYrRiCfcjAWXCvzYwGcGA9XL6Z7uF8XHguoiZ3iy",
+	"rxylcqkpLsb8amO29l/1xBL7o784Y8rLFH6y6ijwmlK8Bvs2YkReOWrbfYMfq6FCKK82MIT/u4PWNH6u",
+	"cEmWFWY4CmOpurJeLeuAv5pSQccsvRourtABD3ekzxKtkcAwwD3kZ/TMja3iPA23vV8758NyrGf7sg1x",
+	"9JyzLC0BxSHHgrJ4V8Q22cTWJVFtk4ND1yT8KSZlzRkjFjGue7f7MTA9rtHzNmNyljFfuHifeeA5/Ft8",
+	"YLia1ZedxeEHl+wlATJiIegBZ2OLY/0smxvtXV77UlFeBzirMW07YGi27ZpcXF6Ua9S2/2s259qgs/Pz",
+	"bR1w/m4MWn/ez2mmmPmoZ8L6WTUd8tLOxirxiB5Yad3+VUwEH0a/ll0gkGf4Py4LJVAy5aLQjAzZhIu0",
+	"thAMXM+p2mEJd7HONwn0u6SAkAwcsjHHHGUrB625FKNYTuRYcMMwmgwXrTHN/9tm+ZJVZu0xS3ZfStWN",
+	"NI8fWy6DIGigKtLUUDw8AO5KuMCDmkw2b61FC7xgi3VIgWu22AolYJ7fESEASSU/0AGboAN+82RL2LX9",
+	"aZ3WFYoRgrRbyILMKQYdrhmbVTXawN9i4ZGKjBlEvuCvUHblhuV85MSJP5cH3ZJ/FkZ6qTVFqEJOsVel",
+	"37LOp+ZUhtTOdqelf7YamVYfPodLswy1h05ZBmUGUJdWMkuJnuSyGE/KGLevhipNcw3h+VmOdbJoxoI2",
+	"z5uMihVy1xhfhIskK1IWAv3RPF/IG5b/JoWeBAT4c2NFuMprUFliCk+SQoAcdyARpenCOohWO7uPjtfq",
+	"PvCFbLHWzQXUTOSUeZwJ7+7g87HOo4tgYdCnMstoroD54Cu4ajJkC2lxDqAXdkjXCAqKm20tuQnNU5LQ",
+	"mYuo29SukLsslQXawoG5imI6DHiSGrSqLyRe2t+QhHkDMIldsTnMOuIQbPGTIhkX11jBMWM0VUFQDvpw",
+	"g0CZM0HoUMnMqGnvLl7GpEDXrNFsioyBc3NQYVYGCEZAuypGP+CM5VTL/CdMGLK1b7aD1ty20unO2JfP",
+	"DysJbrLFGYfoffH8CXl0+uBnYmHNJJVJ4SBJDXlh3ZArg76lv/K2gnGv9Vyu9SccdYNXm6uctoHbAs+f",
+	"LRlmKxeaPYNfLJpOEwiRbazJeI6d9QqNh1JfDXuyD8aEZko6tMN/HdgzenCeOs+OzYg2l7Oxf8yFTtU1",
+	"EHPCslmThMe/hGBrLf4RM6V/Xl6+IfjAarH+4NEjT2yddoNC1mLt21w5BYBL5jJPgyHHZfSbTUZo5AqC",
+	"m3DEGRaWveYCyGp5O4Y8m0qQy7QugoucH+RsxHImErbeb9aE1NmUAVinhzm2pyDG8+MzQuisXvgm2DZw",
+	"BmvmKonXtcsON1SF1WJ+eEgcuzTyZblUDUG991fWUF12cQRj2o1s9eankewAYbYfNpNQ+PjqOfzy8HSD",
+	"Sq7+xpUUaE4ruD+2vhCUDwpKVCx1Q5U5mEpThOSgnsDScehWqOBwfwH4W4e8YmOq+Q1zAEyZm9vL4maX",
+	"VK/lvectIrCq5NSUAA9DEsBmrm7sPtIrjEl0lUFAgFn/n3khd3FOWyfMUEHYq4RXZW/DOyATiMG2O6wa",
+	"I2zm19wONLi9LrwFHhB9Z4YNARqakuFiLTpwB8TfTkFlPKSrSO8XC9uc/LmxnRVT6y5xFAK6PDdwRNQG",
+	"V3LIJeWVv09KXR+EhuXrGrPVlr9WhK1zDMFCtnIN4Rs7Oofq4vV7chOtTBW7o5/Iz7NfD6OYQKxQ5mRu",
+	"zYxGDKoqTrBF7tr+7xtbzzcfs9TY1gi0s5XEMPi8g2QoSyhsfHzNP+cyvyZDlsgpUxup1ZvEViYyS8ko",
+	"Z8xoCoplo82l0CQYCC6L5Du/jLlgbCS5nUxH7Vf0hqUdSgjXFtexrTAR3PghS+iUYZytQ4xGhaAJ0N4N",
+	"1VTZG8I5pjAlKKHClu4YMp9HnGPNlrOooAsetsEBM0Jutlr9i1ZvGzAJFCSxrqG5+wt4hGTuFRrFSKKN",
+	"9tp8JmpLJVuWvyPKiJfwmXMPy3PeuE5wG2JHmep28Zfss/Ma6RMOeSz1Q2i4Z72CJFuEPsxba0MfODe2",
+	"m4OrlJzSHlYjM80uzydSMdzrKi8fg/sMQouGf23ejQuALcNOvjmx63fZgAXb2OkOaRVHWwlfwOd42JxV",
+	"4pdcugYw0EZjDMWNVdUWplGupSmqdwHwbCfatM5qdq0FYJ8Y+jROBjT7UZJkUow3uBP2YOtWEiGgVIYP",
+	"t1F4aRYsLFBafs6/DXqW3b4KJxGsN7CGBd0dZnQUMuY3TIBfeYcrPy2wdMJq8w/NAVDuXRWpsJbYZr1W",
+	"xNjchP0q1kT5UV/eV0RaxQS7xgl4VdL3J+VWIx299yMLG0uthgguCECZO+cOGS4184dRlqcvb1ie0VlI",
+	"CizJABdjK0WAkQAIuzGKDIC8AP0OuV1CWr8EOCQM28oiS8mE3jCnJaE2MZR6gnniakJz1hd6wniOeocy",
+	"6rQ5qRoR9JCg2S5kHnZPf9kgZa6FxuH8BgshsCJeyuty6VKwn5TRmBK2WabDjyyDLbIMVoEtEVAT1m9p",
+	"CMPTI7TMvDSSCnrpxQTQvtxyc71oQQyxHShnBGB6eB6g6vhKX5jfLfIO+XJ1wQFYnuohwNiorWbInvlI",
+	"hT53fw1p9m+ZvuQs3zWDEALsEPULKHQ7VzWBF4M7BIbLXQop1MwU65VmIg0HWp9IpQedr5O8vZEn+kce",
+	"9veeh718BCB/oAy+hA9AKPnTD8zU06V1jOXsF+TszTkxGokxHUjV3Y4rgB+lxLkSMwkl+Khuu422iG0E",
+	"mkFuGOv83e+8t/WooasCHvmwmuoXLGF8plvKIRlTGKJcYQRBbl6+CXlRLB7f7FxIIixF7Ow4wcl6+Sgr",
+	"3DW1xgMumSlcRaYSRitNbPuYOcwWl7WyNEuGou4vXpELn33K1SyjLdoV3JKbQDxaitw828CZWsXpYEfN",
+	"ijHQL1Jl6eNSMGh5/j1G2Rr4Ha6n49PCN6+AIYLlx+oLDPHzSlBhJXiri8CpTNCmO94CTvhult7FKnK1",
+	"mrAij216asSly0lQmi7Ur8RQsGyoYj2hc4q6MBf+Z46+VH6Md4AWXzE35n2JVUcui6OPB2N5UKIAM8iX",
+	"67yy//H+/Qcc/UPkPXnApzOZw+ZB59heNOZ6Ugw7iZweSjrjB4lM2ZiJQzegmVz1urrmswM5w00/gPY3",
+	"hgEBMP858moc6cVygs0dc2rel7rEpgSFb3xBarZm+uxaq2KnbB6gPrOdKLeRguvICS2AL/mUfUGS+vk4",
+	"jbsIRI4NyCRl7qB7oSq3ADHjGmdiNFcK9noEfVo3TPT5FHmkgTatq+nlXv2C5NomFamWHhR06PxUdYY3",
+	"Dztk9I6U9LOMtiVl+e4XpOVuiVAlcViZEbX/JKjlm2UpG2r9ZQNf+2L0DJl/71akKZc9npxxvGEFjGHO",
+	"6HUq52s1dvj44/LpuptiQ8vAno4n4VrN8AULoGmU2oiJhqCjzXtQuoyB2wSPO0eMPWhRucbGhD+0bclj",
+	"n4btpTNiMlxUTgJyOWELQtOUFDOjN7oKhR3zaMDxlGUBCPtLKsaFodpUpizbBfGW00DtkbeM5smE/Fmw",
+	"nLNdRlU6sL9vZ4wlE7NWzT7qHUbVIZ/YJfuINVJh9LuywbrKro2dX+OKCRoKVa8vxCRVNi14BIPhc107",
+	"4vVgOoY8mnUuicz74o51LsmdylzuFtL/URyzLcwahAnEBG8yIy/9hpLuRu2QsolAAzVQZk3kTKPPsgZK",
+	"KRvqNvMFvwyMYBv4cJXlfvKApHShCB1L4E4hSz//qNBFzmKHTnpg8+HB158xZixw8krO24sa7BGX/G06",
+	"0clzM6GcjuHAW0XNJ8WXdbH3vIxWpJWG8r02DQK81kXKJf5NaT2ICRcVlSv6xu4iw5/MCj9LqdQ6Wnn1",
+	"nfGY6mSy7cVhDjTNHCiZPKM2p9L6C8w+JXIaqocHb6wGLFv/T61q/kZauHcRNt08q2ughMA5ag3dLpiC",
+	"W2ENdNLBcPaQxrdhWkjXSwjI2WinUmmrcgYXjcF3LEO0DSAIweOunR4gzyyHIeSMlpEvQLkT8HdshRpq",
+	"z3nZKl2vnseylG7kPMIuMQD0eiDi+oJHcKarZLaSdqthY01+VWsZtrzQVShu1DLGaz+fz6oDdvVmoTlR",
+	"9ghseY7tIQuc5pUH2M2zlSJvjIW7gf1KybBIrhmyFw8JtL1qcLXyhuRJiWSzKVGoLyltIYpGCROV6rxA",
+	"jN6UpmzDBLBSEVoBCir11zJZV5BxLosZ5hlBkRuj4JTBBcMGAP+oilJuVaojXpEJ6dvlO9mCNF/ll7V7",
+	"DdV8FDDwu8snm6pey/XJcl2LPZXLauXKSz5lCvSDtqVjL3fDiOQxTFZVLOD8ECX/lqU6rda0aeIQuH9U",
+	"TGSWbp845B2vpVO77tjClELU+U8oddJWfrPuoff8esiZfGRIY2zMhS+DoVpkozajbernpSHEUcoVxgbC",
+	"hTjDNSxnjVKROdUMq0yytKXEZqAOZSg2iKS4Q7V1z1gtD6/LkFiUlWhS6UB/IcVFrS1MBV0z7gA1t/kb",
+	"ADW/m2XZF6Vpafmh9CEAopD8RlPmUiZtE0Df8gJ/wj7MTj5rgRRgvLQqGFzuT5IZruqQV8AOsF6AktrW",
+	"u5i3cpBx1TSKTh9sGCJtt5BXAjTBbPMnC/e7ZZYtQTXKwR038K835MU1W6wQF3BGwjq6WcoNy1Oe6A4Z",
+	"gCRAr5RtVwxVKCwSBmNQg1JM2GbGTtpOpfnzGSrDNAMrCBs12Sf255DaxGDwJOW6IHEVKjIWG4Z8g5Hh",
+	"Ri1DrJ0jdikyvT7REEjndA2s3dMOMbxrukEld/wkZJd1EJxEIOC7Uyajk29Q8D/0ob2kNgYCzf5mbhJr",
+	"3tlvdm2O35Y1xeXIy80ruRKkTSKnto3DErng5ELzZAtj2YFbdqkeuVuVxq0LrWtZw8nZuuvmOVt33Vab",
+	"Wkem5fyCjTL4db6A/KjWGiHIbZLosvUtfpqPyMDXewZ3zqHaNbLr8/zegrvNDPhtoHqoe26jym4AxnQK",
+	"LVwTy9eioR5LipzrxVszHavL2Qu8pWayp4ycvTl3mRKwHJgKozni7fBbE61n4IS21b8u5TUToXHBMWrd",
+	"Y+7hGDBgnhpmNCBbxb5MI1z7aYX1Etd/2WiJthEvsS+pfUzBEJqLkXQdmmkC8gHxHdEL2704sq3t4CXV",
+	"Ozz04vWuw3H5H8vVI90wrrDNkCmeMkNNs00gP4zWq1iWdQio2m4nXQnn2GZNgfBEu8dLDSGYpgR2fF+g",
+	"fLXY3F/rJLPXJpoQzvS0z7idVVjY0pNiqtMXfQGlZ0lCswzCzoc3RwOLRxyc2ebwQPUeeQykJv2i2z1J",
+	"qir08G82AI+gUdmgDF7OsOAUaNTVs72SBH0BWvS9F7Dcd5j98hiVnvuxW5lz3t/7zRDa/AlI5dZU/tmq",
+	"aOq+EXu21BWIHqhrZoiH9S64ImmBFTDIafeEDIIl9QceYaCqmk3lbC0P5yS8bTqBCmyHgCsBCGLePDk5",
+	"eeTcGeSJ11J0PpEZ6wusa6h+JUeuqiJX5G/dTrd7hLdGxhMmFPMY+WxGkwk7OO50l1h5Pp93KPy5I/Px",
+	"oX1XHb48f/Ls1dtn8A506pxOab4wY6FoUXHV7lSkDh3stFEsFw3HFgqN0gQVMts6vDwRZ2/Ooziy6QNR",
+	"L+p2jvB7csYEnfGoF53AT2AUYbnNwwkUuP9f899jFgTVq7k5O8fdrrllIUnQmkC25D0UPbBt4ymUFOiQ",
+	"l1JeQ3qfMxZYhlmWyES2+ab5oi2wD60dZlLYVNTjbrftRimfO8RX4Qp6sMnz57a/hq2X510LUe/9B39b",
+	"zusLpBn2s9V0DIFZO2eAYB+CZ76dfoZu4Dp8I5Ue54Y1kaIx0IQ86J50yO8TnkEZPTUptCIpZPOXJjlW",
+	"ZcAIQIiEF5DRhh1HvjgVzVsn69965zXbWEX5J1TUSA80aCP9zdGhk6rt/NvaTLpOx4wr7Z6FA2L7WKhW",
+	"jGD1yGEFEWxtrMhTF/EdVEV1ykI+UOvIWV+X7gfwpCpCR5hvy5Vfu4GbD/xZsLxMruxFiSvVs1n3/1ru",
+	"8nJgI1vUu+5jdWaurG1XNvIPzaTWEn2z2fjdGm8/hFnZyD+H9pmhlculOPyXwkSbCj3xKXr9wvz/kLJb",
+	"OX3ff/J7PkTH3eOHB92Tg+Ojy263B//7o+zd3nPpm/+gyZR1NDbb8btP1lq1YISt1nS9pMZZMvUKMva8",
+	"DtlLqTeiyDKnUmP+hKFFWWTKujb9QlHmDdC9ttp0qLoFr61v3X4bR6ebiIbHNHW+WXjlaCO5YPUdluJL",
+	"GwiT5zIf8jRl4usJrU9NTf/9h9uaIDP0LUnoCbBSxny4jaOZDJc+E2xeHjsrBGxpL8MRkM4UO/XHlmB2",
+	"+UegxoOJbPicS0FSuoAaRoOKdQegKPcFV6B1CqebPSKDel+uASpBdVGZ+B1nt5aV51VPLKjD/6GMDz2W",
+	"6eJuh3zHg+uf0i1OUrDz7m3dOLW47IYsO9ppmaG5uKfcsY62FgQhIXDplwn6pk//affR+jeeuO5t5oWj",
+	"DT7xBjuVXUr5EvqUwXsPNllP2UTsN5ZyerlA98np8fEGMqp2MC6wVdy3K+CQ+718z7CQa+hph5/KCMBt",
+	"q85mrElP01lSeHcVPaW+cy7eUD2J2rSM1USzozyHyOk3fjhON17OK1mt6BvluH9j+i7sdmgMbcgTCd66",
+	"/5RzP3kZ4q9ES7hLEVt1zRY99Nm4guceblzxsVCkmGGkVU3k3NzX06qdyYUt6dIXOZ3HXt2bFZfrC6ic",
+	"ckcmj7/qlWzv1ueOgttfsF7E/9bernu4TCudoYomoe4NarzXC8kGhaNZRofqSl1fZfyG2T92Oh2vpk0v",
+	"eouVdTggDMgBtq3JMjDghwzYQthQQaV33IE2UNuo5QKHaHVO5xZoAHWEmMVyfZdi64cu8LV1AeD6ehWI",
+	"7cV0zlSBGaFhQf1MpMZaQSgSVkq5MK9gNVaCtnUlx6EUQIlaWNYn8HN7Uyl2lLY/lJC7n+bv8GABY7OS",
+	"21OW7n6u7BDtB+u5iwBO5dSWzwT/H7r2pYgxhIwqEHgfbCRxucyaF+xZgg4OOn3xymWOKpKyjGmzLoge",
+	"0bFNMHWJRfWSymW5fPIWh4NDv0wdd+z7ooZFqp98+9aPo//j6H+DR98y+J2uUofMmBW6rRgFG41Yol0l",
+	"TsTEWvQ6hiFj12TFWTrziSQzulBkuChbGkDq3m8yZ1UcExuzQVOrvqjGthV5IE4M1Xhs2HwsIdRJk2tj",
+	"dIV72JUBEXCQOpCeF2Qxz/cFJUZDD9VYImPAjWtlK0JZgZezHjo/w73ig05QVbohLrHw0j5cEXuyuWz0",
+	"AMssbWFTNGpRbuTK/CGw/jKWx7cq6GpunZ/s2RwuyIRCakK7zLNu/sPEtjBtV22WGxxabGFZaPfdxUuo",
+	"YODAPkTmpJiNc5qyJRGDNdyWBQvtCyt0XFNVorBfY20IBDliSh9gio0axZUtlQfNWalNse0Rru3YZVxO",
+	"T1hflEhl6AqJQ6qJnFtwOmg/0HeuFKNG6s1yiSIMCxGoa0zHBaBXPkWcV1Xd3uxDX5T17V2ACCd+VZUs",
+	"HPzapAZ2J5jRBeiRI8ozlpZD9MXAf/hKMJaqK/vwgNyTM1dRD9Z2H3BBj6WemD2yfRJdi06zDADfkHvm",
+	"/8BqMiln5h65j644Gzjz2nLa5BQicz7mQtk2jFDcpC/M8A74BnombOhPigw+PfnnsycvXr+7vHr77O3b",
+	"89evrs6f3g6wktNEZil0uq01B4XWDGym2/18jk9cW89vKZiWUJGw7F0N4LSQRU5nMwDrlacPnovMkXYr",
+	"X/OGfTAq49yzXG7l+7JU2/6i2p0a9iDj3infB7iEAnPiqIPqAyw9OZzRxWGn09llnY47Ao6+travP4J2",
+	"362jzuI1l67cZW9c0riFvMvUDrJ8l6LQbb9JXzvp3AAp2ovICODaVYDa9NTmRd9IBBsbweyuhynTE5mq",
+	"pSuyL/BCnGP6CHYrL5dk+1i7z7sXF0xbXV7IK/vHK/vHFWCGenPlb0kKe72qV8nUbcRKveN2MKZyR2FZ",
+	"l4eumr4nDmeHliW3FYn1jfohEH8IxA0EYimz6sJqE3GoGqW8g3iFenlsi86ylUlsbTwr80A5tx6SMuu1",
+	"rUjgEu6hVld832fWy1DMMLXr2Jbf8fK2jn75GSqawK72jo4fdLtesfFmu//eURxZeJorQFgOalO3LiBN",
+	"sdvpdru/BEuRR0mhKkXL0xcbZb+jN7kk9/726NHhVN5fqmrtoJ6ndajnNr4Rn/YtEdd6Oe8fqMnmOfw3",
+	"hga4qvNx6yF0gI0NDh0EHcrsQcTLQ0WDBu6bPLOdHOEFyDTkSpvHXGr5oAQEDGwhl76YUfOqlwZemevO",
+	"gRATCal/YGWzEf/YIW/omClwcroclTng/MtPWyiyl4iUxn0BTffnLpEVId02KdR82Sg+Q8aEe4Mo3gIl",
+	"MSt7YUi4Nzg7Ln0vSHabULcHFLvNu/3KkPElUfOw+cgyriSjSr9TywMfHVdvWZq8yWVaQEUcYkFBwGRB",
+	"WAqoVPsFjb9gi/WAccPXP8TestgDKLjL9PLkHZzNdhg4mnHKoipQRhhZA111KwwZeasxK5rw6dSoa5oZ",
+	"OYQJRElhJJxMbDIhiCgYj6VGkEyw0j0AwcFRBSd2KNNFs/bgr34deG2EEzakGTzFGqFYRCKViLSwneDa",
+	"7a1dgG2fFTiOx/dcPKXmynnUbTt43zB6bXO585nxbHcl2XcKavth4n0O4VrB0K2EXRawnjZ5eANVYtrd",
+	"W5csyyAiAGFt2qgZtVxiKy1yOsxsexFVNdx29ZmhIjEUVIP0XUiOLUvmgNytkmfvHXe7sS3K0yNwaQ9i",
+	"m9d835aaozdMORiOUX3NJJUtFmlGftA9IVNGhVWGywrtqi+gSXTPFmhE5ZW6mZhXa4XvnHLJy2KXZLiw",
+	"H7Z5qaMmXAg6UENFNuyiaMZASQZD4ipZGroVblzdomifAQy7w1WhQltavCrSa0xWzRSnkV8O9+gYzNqy",
+	"vo1fiRmrWUXH3ZNOt3N0dNL5eQOBais9wecNO74W2aI21dUDbCFBl4qkfYnYiFfUqZH/iIWbqgIdzgvw",
+	"6LRWpsgqqC0Et9V36ndY3Slx2n3YcA7YQiOuj8OFLTa61bRbitUtT8ZP1yw/DYsy336HR6/Bm/AFvwRf",
+	"/bVddhwrhoYvTlf06zu4JaE+6v9ZNEW9zEsTTIHcgDq+TUUB0Gd1KbqiHo2L8RMw9i3eiBkLFQ+7rCwA",
+	"dyeM1kBG3b1i7k1basV2lfcvHHMLIqqgL0q3Deh3UJ83k2IMqTgObeY1XcDiFBZDAc97NghXwdA7fmIX",
+	"EwRcDe3JY6draAYr+x6SL16wxdfKF/Og0cBOqxS/uD290Oe9mrfQ4XuWen4veeM/AwN1NyL99wKk+xa4",
+	"yOYUrmChmesS0PDO2LwSamv2Gds3Rr/HIrZd7mOCVdtir14pNBu3pfRAyKk518mEgRIvRyOLWbK9K6Em",
+	"VF/kfDzRCnpU2urqI5knzKjcq1XypjgOSMPCtdzcAzPvS3H3i3c+wBiUX3GwKpMNbSznXKRyXlbpe9j1",
+	"yuX53YTgwns9GtUdKK7/4bZ611Kr0n3BZb/fE/7d62mVVwIBmJt6JazydYiF6dq9E5VLWLC55xY2dxci",
+	"P2WGhcKollOe0Cxb9LAMlxMJNGdkKPWEgLkRY6da6FuFzl87cF9cMzarjVkKORRu9tPWCiMZHzEsz45d",
+	"q+QNyzM6s6dyUA5kJj02KpoUrjSrEWZ9AbexUfVQbYU5qolNI+C5/1XXpc1XLrGkn1MuX4+Inkv8FboI",
+	"WLeMxbVOWV8YKs25UGVcHnVLC7YFCBHYeBbuih9Igxgi/NudRejXTdSub1jUO3nY7W4hDi8cDT4nrqh0",
+	"ZQs2b3dl4x+/sisb6bHKlW1P2neco90U/z9c4J/HEnLlTNdeNoVrXhq0i/weLKtbmNa6aFbIJiymabRO",
+	"p6EFDSdsobpv2VBrogqNOo+t5ji2bZigISb+CF0sf+mCm/cOwKd6L9WT0+NtJCaSoUU4YCbsGojYj1B7",
+	"yJwrLHu5I4B0rp+Bw6ob2wbgItsOF8ueLrDycL3FVYz/TZWuiulbwNHAGGW2x4KW2GFBjsig6q44+LUv",
+	"nNtBT9gUzMWyw1wbishNKq+yonvQncBYiAhqInrO26FBVa+pPSKENsIFbY778Ttq2BrpW3Yf2UCreozK",
+	"1CYPer2s1j79PJfTTZ67lNFnxC5hL1cbYFmKhNUCMnyzyEvmh2z8HqFtEKZNwm1x2RmuZaSjP/aNabqw",
+	"H4QjsB7d5Hpv/RC6QXxT4TUoCwjfuDUx02wCqr22ex4kXhItyVHcxaLTg09925myH/XI+06n8+F2APki",
+	"2FsECuNeCzkHYZxiJjvGuTE+D4mCfeE1P+ph3x7bLAkr21rzcMBT6L7qBRfq/RUtVnRQBjAHRDEdk4mc",
+	"sxuW94UcaSYg6G+OeZaxzCwKuuKaw5NDRuNr0ZLlHpedMxsBjRHAybVElAEqJ8qPxkBNc2MVKy7G7orA",
+	"Kp9Yrey0e1x2p66imoNfbfcbqpOJ18gw1Ne01PWsTxGSOo+73XCcxeyt0/a+ItirbPRaef3s9f9+ZRS4",
+	"kpZGifSk5XFTWA5B0HsvYN/y+kNJm0Rtdi4+ftCtSc3xTB+cdo5qQvORUUCdeNd5UZfu2Dy9/vmW6PUt",
+	"ukWbuZ+Ni2LDu2Ff10FDjEvBXo9a2SbYBHfTR5E3DBE+A05imfHKPqLvP9XYaRkM0WQwr3x02UQVmK4d",
+	"q1B+oFt1ta16vtq+8VO/aoeeUGElCyq4XAUSU9ZNNqlPdmSt40/1CVWDIPsuc2tgwSFmDdI0jDBZZuPw",
+	"N7Yz4mpdZlsMOic/jSaxulXsF1UwjldwtG248feNoFatTLhPxrNXQAkR6h79+9nxHyf/efr7g/96+N8/",
+	"//HL2aPH3SdHT4+feTt72j2ummW8sUmnF+6klwZDkYueazvTs0vvLS9om1xFHKSNIzahRYe88nqbznOu",
+	"NXOpRTu67Pa22eCH9fBL/kbnWNBCYnMym+ux4+6dVrv3Smry3H5u1bbVp7bvLTPmqvJrxUJ9pBJR0ACg",
+	"eJ7PvZEe5nGVOFepR3sQRaSScKH+fi7VCQMeM/Sf3mGDHlUb9KSa0qr9acx/zxsEzcw3Xji5N6hPZ3A/",
+	"xh11GN6y8UVfeGrpwQuE9WBturwQEAa7N+DVI1dcXM1yOc6ZUoP7RkX+4dTeG9INLcclb98yvM13+B1+",
+	"shjT28Pc2GpqVakD24VcNewxNZFFlsIJn9Abhsl4ycTsEzrGy8chuQbNJ3hzzG+Ycs0ZQNQPaXINcde+",
+	"wFegJFqHXMDkALntjNRmIdMwsI3lirVYXOEuxH6TztIxN6PQksn1crGw3KZ+3OKo27FN8FcOf7aZgVs5",
+	"lJCjviT0ejN9F+fVqym+lllUXSHeYbltsjgpm/h/D7FMuFh/RDO/CcEPjEuo73Pc4AbImRkX8SCr2gBk",
+	"aSWfRzIHlIqtaAY9d7kigOe32ZQIFWUitZA9rsiEZanrtF51dn7LtMYub87f2Bc5oxmMCipHzjJGlXnk",
+	"V+zdD5mYRp/E+NJEZil0AFIW6IJp4tzlW6rwpQDgQFeA4duqMNbwl5XSDGKtVTpIQrPs6uefW9MvdOah",
+	"/7ZCrSBx9g3hu6hY7StA+TY48ZYbnlVm7TcFAvk2Mjy+Q9lppJsTbluKzMNP3r9QgQZptbZQP0gtxCBC",
+	"M25yAS+uVG4DUgw+5h2srSWZ9+4Xr9n9dQXCZznX3pK2Pt/eu3/5Mt7rlBW80vEY3PXIKVAhNjtxoGSU",
+	"+cigxJjj1yMZUwoquEyLZAJ6xxSKtUD5bq6cKWueGNG8bPabUVEG/yDloS8ALoW5Db/arGfUjwaFSGSW",
+	"sQQQs+QMZ2Tr+iurrTRK++PaUqsn1aQDlvUuA7SghbVGZ1uKdevsmxEe+wLsNqKGJ6fd9WHDo+PuVgrS",
+	"W0u570k/+suIwx9Kz15ksDW8NhbBRooolnOm1kJlMQcCsa6ECzIskmuGtf2oIBNZ5OhKTunC/Pbu8kkD",
+	"OjtcIAZcQsXzodSTXpXFNWRjjm5lOUL5F0aCkkJonhEh5zEphJHvS6hDZSagJyyfc8U62PofwBtpylJS",
+	"zMzX0cQs8pgoieap+ZetJAHIx4wzs0pbCd2hTXJXbByiWBC9OjlCuAtHIiizvpOHD82/ze+w3toLR924",
+	"2+32xUxyaNZdoVp6XhELkhSQJBeS8Q5YfFnt3rZCfhvEXhzqH4jd8S0XEN7aHRsfqCEdU6yjFPWilJon",
+	"mSimhkkN+aIYfvwQ9Jk2y5+avZJEsywjdEZz9DYgvge+2jancS6L2eNFy6SEFMyblf1nacBjIkb1wxUV",
+	"6ZX56cMXA2R+xvJvrajJXyxMvExHPEacOc1bS8U1cEINYNGD+ngABFo93NZgBe98BBy3KBjkDcv/Clko",
+	"XxdjXpGpBW0+Z8OJlNfqEMuarmpPMeaqLI347uIlau9YYtt2ZOBjQXXhVHSWXLOyt0FO51i0DdRlpRFh",
+	"UnUxIIolOdNGrts8O2p/AhV8yGz6XNrAVJIJF7oHRgSUC4JgFiBVZA65JhCkkiImL2yEl+SMpgovD7/K",
+	"50+qvLoUJKvAHefW96yCHHIFbT8yi+L8lRjpAbnRZVj9Wsg5oTnrixroEzD5YyFzXMYC74whtOo47nbJ",
+	"FNod2arlKcs4bF4Z1MfMrzCKkfEbhi8+s77mlaG1smVEtWc2yuY2qpTBE0ZT6B5khTC+evDWvbhpzO24",
+	"e7oUdGvK3X3aHigbP0Vy+C+WYJElWyjLVuw9cphBVQzhH+7JSNUL6drH2I2Gx8y2TAHk4ADm7r3SzY/L",
+	"ct/r1IruYjL7VpAPf2O/RMTO8lNZm2iXiV6YMWZ6NUylOkoxgCHcuUIsBKhggNHBHn5GS/Ol/d6wKlxA",
+	"pvGV8ni6hglr8jzBQ1Ed+CngkrWrTFkI81cqFssS7g4glm4FYnlMU+LustU4luW17Q/K4gmPvFq8K1fC",
+	"xxMLLfrOcurbirlX5l4TBcKg3auT7M1ooP3ZXsWRVZd849FJEqNzOtsRymmEZPuluaBttY17szI7ODbX",
+	"2hgstRzqrWb3O2VfmENQTu2EAv00oC+RstWgY7hCY8jgwvpNrg+gbX8VA4wEm4vTqjM5PsvMbef3z/Jy",
+	"mcv+WctWgyu4ruDjNuHeF6yx1xjLteJotrqCwiXhSvveLFyR7+VJmPPAlG3hRFMypBkVCfj4zMh5MmFK",
+	"I6065JWEMAYTmteG/yejmXXNtS3R0dlQOHaFA6o6Cnb1rl6vNzbk0gbmnVE9kvmUWC+Eg52h89VrnGis",
+	"WW+40v0QsuJYzhq6CgKHXFbgWaEnZvEJFBAfLipx0WlqEyXvr933eWnor08B9j5jE1k/3P7/AQAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

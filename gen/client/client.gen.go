@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
 )
 
@@ -70,20 +71,26 @@ const (
 	ErrorCodeCheckoutInProgress       ErrorCode = "checkout_in_progress"
 	ErrorCodeCreditsExhausted         ErrorCode = "credits_exhausted"
 	ErrorCodeEventConflict            ErrorCode = "event_conflict"
+	ErrorCodeEventNotFound            ErrorCode = "event_not_found"
 	ErrorCodeIdempotencyInProgress    ErrorCode = "idempotency_in_progress"
 	ErrorCodeIdempotencyKeyReused     ErrorCode = "idempotency_key_reused"
+	ErrorCodeInsufficientScope        ErrorCode = "insufficient_scope"
 	ErrorCodeInternalError            ErrorCode = "internal_error"
 	ErrorCodeInvalidCredential        ErrorCode = "invalid_credential"
 	ErrorCodeInvalidRequest           ErrorCode = "invalid_request"
 	ErrorCodeInvalidSignature         ErrorCode = "invalid_signature"
 	ErrorCodeKeyAlreadyRotated        ErrorCode = "key_already_rotated"
 	ErrorCodeKeyExpired               ErrorCode = "key_expired"
+	ErrorCodeKeyLimitExceeded         ErrorCode = "key_limit_exceeded"
 	ErrorCodeKeyNotFound              ErrorCode = "key_not_found"
 	ErrorCodeMethodNotAllowed         ErrorCode = "method_not_allowed"
 	ErrorCodeMissingCredential        ErrorCode = "missing_credential"
 	ErrorCodeNoBillingAccount         ErrorCode = "no_billing_account"
 	ErrorCodeNotFound                 ErrorCode = "not_found"
 	ErrorCodePayloadTooLarge          ErrorCode = "payload_too_large"
+	ErrorCodeReservationNotFound      ErrorCode = "reservation_not_found"
+	ErrorCodeReservationReleased      ErrorCode = "reservation_released"
+	ErrorCodeReservationSettled       ErrorCode = "reservation_settled"
 	ErrorCodeSubscriptionNeedsPayment ErrorCode = "subscription_needs_payment"
 	ErrorCodeTierManagedByStripe      ErrorCode = "tier_managed_by_stripe"
 	ErrorCodeUnavailable              ErrorCode = "unavailable"
@@ -112,9 +119,13 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeEventConflict:
 		return true
+	case ErrorCodeEventNotFound:
+		return true
 	case ErrorCodeIdempotencyInProgress:
 		return true
 	case ErrorCodeIdempotencyKeyReused:
+		return true
+	case ErrorCodeInsufficientScope:
 		return true
 	case ErrorCodeInternalError:
 		return true
@@ -128,6 +139,8 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeKeyExpired:
 		return true
+	case ErrorCodeKeyLimitExceeded:
+		return true
 	case ErrorCodeKeyNotFound:
 		return true
 	case ErrorCodeMethodNotAllowed:
@@ -139,6 +152,12 @@ func (e ErrorCode) Valid() bool {
 	case ErrorCodeNotFound:
 		return true
 	case ErrorCodePayloadTooLarge:
+		return true
+	case ErrorCodeReservationNotFound:
+		return true
+	case ErrorCodeReservationReleased:
+		return true
+	case ErrorCodeReservationSettled:
 		return true
 	case ErrorCodeSubscriptionNeedsPayment:
 		return true
@@ -191,6 +210,63 @@ func (e PaidTier) Valid() bool {
 	}
 }
 
+// Defines values for ReservationState.
+const (
+	ReservationStateExpired  ReservationState = "expired"
+	ReservationStateHeld     ReservationState = "held"
+	ReservationStateReleased ReservationState = "released"
+	ReservationStateSettled  ReservationState = "settled"
+)
+
+// Valid indicates whether the value is a known member of the ReservationState enum.
+func (e ReservationState) Valid() bool {
+	switch e {
+	case ReservationStateExpired:
+		return true
+	case ReservationStateHeld:
+		return true
+	case ReservationStateReleased:
+		return true
+	case ReservationStateSettled:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Scope.
+const (
+	ScopeBillingManage Scope = "billing:manage"
+	ScopeKeysManage    Scope = "keys:manage"
+	ScopeLlm           Scope = "llm"
+	ScopeRag           Scope = "rag"
+	ScopeStt           Scope = "stt"
+	ScopeTts           Scope = "tts"
+	ScopeUsageRead     Scope = "usage:read"
+)
+
+// Valid indicates whether the value is a known member of the Scope enum.
+func (e Scope) Valid() bool {
+	switch e {
+	case ScopeBillingManage:
+		return true
+	case ScopeKeysManage:
+		return true
+	case ScopeLlm:
+		return true
+	case ScopeRag:
+		return true
+	case ScopeStt:
+		return true
+	case ScopeTts:
+		return true
+	case ScopeUsageRead:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Tier.
 const (
 	TierFree    Tier = "free"
@@ -227,6 +303,93 @@ func (e UsageEventResultStatus) Valid() bool {
 	case UsageEventResultStatusRecorded:
 		return true
 	case UsageEventResultStatusRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for VerifyCode.
+const (
+	VerifyCodeAccountSuspended  VerifyCode = "account_suspended"
+	VerifyCodeCreditsExhausted  VerifyCode = "credits_exhausted"
+	VerifyCodeDisabled          VerifyCode = "disabled"
+	VerifyCodeExpired           VerifyCode = "expired"
+	VerifyCodeIPNotAllowed      VerifyCode = "ip_not_allowed"
+	VerifyCodeInsufficientScope VerifyCode = "insufficient_scope"
+	VerifyCodeKeyLimitExceeded  VerifyCode = "key_limit_exceeded"
+	VerifyCodeNotFound          VerifyCode = "not_found"
+	VerifyCodeRateLimited       VerifyCode = "rate_limited"
+	VerifyCodeRevoked           VerifyCode = "revoked"
+	VerifyCodeValid             VerifyCode = "valid"
+)
+
+// Valid indicates whether the value is a known member of the VerifyCode enum.
+func (e VerifyCode) Valid() bool {
+	switch e {
+	case VerifyCodeAccountSuspended:
+		return true
+	case VerifyCodeCreditsExhausted:
+		return true
+	case VerifyCodeDisabled:
+		return true
+	case VerifyCodeExpired:
+		return true
+	case VerifyCodeIPNotAllowed:
+		return true
+	case VerifyCodeInsufficientScope:
+		return true
+	case VerifyCodeKeyLimitExceeded:
+		return true
+	case VerifyCodeNotFound:
+		return true
+	case VerifyCodeRateLimited:
+		return true
+	case VerifyCodeRevoked:
+		return true
+	case VerifyCodeValid:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetUsageTimeseriesParamsBucket.
+const (
+	GetUsageTimeseriesParamsBucketDay  GetUsageTimeseriesParamsBucket = "day"
+	GetUsageTimeseriesParamsBucketHour GetUsageTimeseriesParamsBucket = "hour"
+)
+
+// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsBucket enum.
+func (e GetUsageTimeseriesParamsBucket) Valid() bool {
+	switch e {
+	case GetUsageTimeseriesParamsBucketDay:
+		return true
+	case GetUsageTimeseriesParamsBucketHour:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetUsageTimeseriesParamsGroupBy.
+const (
+	GetUsageTimeseriesParamsGroupByCategory       GetUsageTimeseriesParamsGroupBy = "category"
+	GetUsageTimeseriesParamsGroupByCategoryAndKey GetUsageTimeseriesParamsGroupBy = "category_and_key"
+	GetUsageTimeseriesParamsGroupByKey            GetUsageTimeseriesParamsGroupBy = "key"
+	GetUsageTimeseriesParamsGroupByNone           GetUsageTimeseriesParamsGroupBy = "none"
+)
+
+// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsGroupBy enum.
+func (e GetUsageTimeseriesParamsGroupBy) Valid() bool {
+	switch e {
+	case GetUsageTimeseriesParamsGroupByCategory:
+		return true
+	case GetUsageTimeseriesParamsGroupByCategoryAndKey:
+		return true
+	case GetUsageTimeseriesParamsGroupByKey:
+		return true
+	case GetUsageTimeseriesParamsGroupByNone:
 		return true
 	default:
 		return false
@@ -308,6 +471,28 @@ type CheckoutSession struct {
 	URL string `json:"url"`
 }
 
+// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
+// `byok` it counts as a request and costs 0.
+type Cost struct {
+	// Byok The customer's own provider key was used.
+	Byok *bool `json:"byok,omitempty"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits What it costs.
+	Credits *int64 `json:"credits,omitempty"`
+
+	// OutputQuantity Output tokens. Only for `llm`.
+	OutputQuantity *int64 `json:"outputQuantity,omitempty"`
+
+	// Provider Who provided it, as in the catalogue.
+	Provider *string `json:"provider,omitempty"`
+
+	// Quantity How much, in the unit of the category.
+	Quantity *int64 `json:"quantity,omitempty"`
+}
+
 // CreateAccountRequest An account to create.
 type CreateAccountRequest struct {
 	// Email Where Stripe sends invoices to.
@@ -326,11 +511,29 @@ type CreateAccountRequest struct {
 
 // CreateKeyRequest A key to create.
 type CreateKeyRequest struct {
+	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
+	AllowedIps []string `json:"allowedIps,omitempty"`
+
+	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
+	CreditLimit *int64 `json:"creditLimit,omitempty"`
+
+	// Enabled Whether the key is accepted.
+	Enabled *bool `json:"enabled,omitempty"`
+
 	// ExpiresInDays Days until expiry. No expiry if omitted.
 	ExpiresInDays *int32 `json:"expiresInDays,omitempty"`
 
+	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
 	// Name Key name. No control characters.
 	Name *string `json:"name,omitempty"`
+
+	// RateLimit At most so many requests in each window.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// Scopes What the key may be used for. Everything, if left out.
+	Scopes []Scope `json:"scopes,omitempty"`
 }
 
 // CreatedKey A key that was just created, with its raw value.
@@ -395,8 +598,17 @@ type HealthStatus string
 
 // Key A key, without its raw value.
 type Key struct {
+	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
+	AllowedIps []string `json:"allowedIps,omitempty"`
+
 	// CreatedAt When the key was created.
 	CreatedAt time.Time `json:"createdAt"`
+
+	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
+	CreditLimit *int64 `json:"creditLimit,omitempty"`
+
+	// Enabled False if the key is switched off. Left out if it is not.
+	Enabled *bool `json:"enabled,omitempty"`
 
 	// ExpiresAt When the key stops working. Null if it does not expire.
 	ExpiresAt *time.Time `json:"expiresAt"`
@@ -409,6 +621,9 @@ type Key struct {
 	// LastUsedAt When the key was last used, at most a minute behind. Null if it never was.
 	LastUsedAt *time.Time `json:"lastUsedAt"`
 
+	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
 	// Name A name for people to read. No control characters.
 	//
 	// Examples: Production Key
@@ -416,6 +631,12 @@ type Key struct {
 
 	// Prefix The beginning of the raw key, to recognise it by.
 	Prefix string `json:"prefix"`
+
+	// RateLimit At most so many requests in each window.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// Scopes What the key may be used for. Everything, if left out.
+	Scopes []Scope `json:"scopes,omitempty"`
 }
 
 // KeyID A key's id.
@@ -434,6 +655,9 @@ type KeyList struct {
 	// NextCursor The `cursor` of the next page. Null on the last one.
 	NextCursor *string `json:"nextCursor"`
 }
+
+// Metadata Whatever you want to keep with the key. Services get it with each verify.
+type Metadata map[string]string
 
 // Name A name for people to read. No control characters.
 //
@@ -491,6 +715,170 @@ type Problem struct {
 	Type string `json:"type"`
 }
 
+// RateLimit At most so many requests in each window.
+type RateLimit struct {
+	// Requests Requests in a window.
+	Requests int32 `json:"requests"`
+
+	// WindowSeconds Length of a window in seconds.
+	WindowSeconds int32 `json:"windowSeconds"`
+}
+
+// RecordedEvent An event as it stands in the ledger.
+type RecordedEvent struct {
+	// Byok The customer's own provider key was used.
+	Byok bool `json:"byok"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits What it cost. Negative for a correction.
+	Credits int64 `json:"credits"`
+
+	// ID The event's id.
+	ID string `json:"id"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// Late Whether it is counted in a later period than that in which it happened.
+	Late bool `json:"late"`
+
+	// OccurredAt When it happened.
+	OccurredAt time.Time `json:"occurredAt"`
+
+	// OutputQuantity Output tokens.
+	OutputQuantity *int64 `json:"outputQuantity,omitempty"`
+
+	// Provider Who provided it, if it was priced by the catalogue.
+	Provider *string `json:"provider,omitempty"`
+
+	// Quantity How much.
+	Quantity *int64 `json:"quantity,omitempty"`
+
+	// RecordedAt When it was recorded.
+	RecordedAt time.Time `json:"recordedAt"`
+
+	// Reverses The id of the event that it corrects.
+	Reverses *string `json:"reverses,omitempty"`
+}
+
+// RecordedEventList A page of events.
+type RecordedEventList struct {
+	// Data The events, newest first.
+	Data []RecordedEvent `json:"data"`
+
+	// HasMore Whether there is another page.
+	HasMore bool `json:"hasMore"`
+
+	// NextCursor The `cursor` of the next page. Null on the last one.
+	NextCursor *string `json:"nextCursor"`
+}
+
+// Reservation Credits that are held, or were.
+type Reservation struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits What was charged. 0 until it is settled.
+	Credits int64 `json:"credits"`
+
+	// EventID The id of the event that the work becomes.
+	EventID string `json:"eventId"`
+
+	// ExpiresAt When the hold frees itself.
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// Held How many credits it held.
+	Held int64 `json:"held"`
+
+	// ID A reservation's id.
+	//
+	// Examples: rsv_abc123
+	ID ReservationID `json:"id"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// State What became of it. An expired one holds nothing any more, and can still be settled.
+	State ReservationState `json:"state"`
+
+	// Uncollected What the work cost beyond what the plan or the key's limit allowed, and was not charged.
+	Uncollected int64 `json:"uncollected"`
+}
+
+// ReservationState What became of it. An expired one holds nothing any more, and can still be settled.
+type ReservationState string
+
+// ReservationID A reservation's id.
+//
+// Examples: rsv_abc123
+type ReservationID = string
+
+// ReserveRequest Credits to hold for work whose cost is known at its end. Name either the key or the account.
+type ReserveRequest struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID *AccountID `json:"accountId,omitempty"`
+
+	// Category What credits are spent on.
+	Category Category `json:"category"`
+
+	// Credits How many to hold at most.
+	Credits int64 `json:"credits"`
+
+	// EventID Your id for the event that the work becomes. The same one again is the same reservation.
+	EventID string `json:"eventId"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// TTLSeconds After so long the hold frees itself.
+	TTLSeconds *int32 `json:"ttlSeconds,omitempty"`
+}
+
+// Reversal A correction, which is an event of its own.
+type Reversal struct {
+	// Credits How many credits were given back.
+	Credits int64 `json:"credits"`
+
+	// Duplicate Whether it was reversed before.
+	Duplicate bool `json:"duplicate"`
+
+	// ID The correction's id.
+	ID string `json:"id"`
+
+	// Reverses The id of the event that it corrects.
+	Reverses string `json:"reverses"`
+}
+
+// ReversalRequest Which account's event to reverse.
+type ReversalRequest struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
+}
+
+// RotateKeyRequest How to rotate.
+type RotateKeyRequest struct {
+	// OverlapSeconds For how long the old key still works. It ends no later than it would have expired, and both keys share
+	// their limits. 0 is at once.
+	OverlapSeconds *int32 `json:"overlapSeconds,omitempty"`
+}
+
 // RotatedKey The key that took the old one's place, with its raw value.
 type RotatedKey struct {
 	// ID A key's id.
@@ -510,10 +898,32 @@ type RotatedKey struct {
 	Name Name `json:"name"`
 }
 
+// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
+// its billing.
+type Scope string
+
 // SetTierRequest A tier to set.
 type SetTierRequest struct {
 	// Tier A plan of the catalogue.
 	Tier Tier `json:"tier"`
+}
+
+// SettleRequest What the work cost in the end, under the rules of `Cost`.
+type SettleRequest struct {
+	// Byok The customer's own provider key was used.
+	Byok *bool `json:"byok,omitempty"`
+
+	// Credits What it cost.
+	Credits *int64 `json:"credits,omitempty"`
+
+	// OutputQuantity Output tokens. Only for `llm`.
+	OutputQuantity *int64 `json:"outputQuantity,omitempty"`
+
+	// Provider Who provided it, as in the catalogue.
+	Provider *string `json:"provider,omitempty"`
+
+	// Quantity How much, in the unit of the category.
+	Quantity *int64 `json:"quantity,omitempty"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
@@ -555,6 +965,35 @@ type Subscription struct {
 
 // Tier A plan of the catalogue.
 type Tier string
+
+// UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
+type UpdateKeyRequest struct {
+	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Null for any.
+	AllowedIps nullable.Nullable[[]string] `json:"allowedIps,omitempty"`
+
+	// CreditLimit Credits that the key may spend in a billing period. Null for no limit of its own.
+	CreditLimit nullable.Nullable[int64] `json:"creditLimit,omitempty"`
+
+	// Enabled Whether the key is accepted.
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// ExpiresAt When the key stops working. Null for never.
+	ExpiresAt nullable.Nullable[time.Time] `json:"expiresAt,omitempty"`
+
+	// Metadata Takes the place of the metadata that was there. Null for none.
+	Metadata nullable.Nullable[Metadata] `json:"metadata,omitempty"`
+
+	// Name A name for people to read. No control characters.
+	//
+	// Examples: Production Key
+	Name *Name `json:"name,omitempty"`
+
+	// RateLimit The key's request rate limit. Null for none.
+	RateLimit nullable.Nullable[RateLimit] `json:"rateLimit,omitempty"`
+
+	// Scopes What the key may be used for. Null for everything.
+	Scopes nullable.Nullable[[]Scope] `json:"scopes,omitempty"`
+}
 
 // Usage What was used in the current billing period.
 type Usage struct {
@@ -659,8 +1098,122 @@ type UsageEventResults struct {
 	Results []UsageEventResult `json:"results"`
 }
 
+// UsagePoint What was used in a bucket of time.
+type UsagePoint struct {
+	// Category What credits are spent on.
+	Category *Category `json:"category,omitempty"`
+
+	// Credits Credits used. Corrections count against the hour in which they were made.
+	Credits int64 `json:"credits"`
+
+	// KeyID The key that was used. Only when grouped by key, and left out for usage without one.
+	KeyID *string `json:"keyId,omitempty"`
+
+	// Requests Usage events.
+	Requests int64 `json:"requests"`
+
+	// Start When the bucket begins, in UTC.
+	Start time.Time `json:"start"`
+}
+
+// UsageTimeseries Usage over time. Buckets in which nothing was used are left out.
+type UsageTimeseries struct {
+	// Data The points, oldest first.
+	Data []UsagePoint `json:"data"`
+}
+
+// VerifyCode Whether the key may be used, and if not, why.
+type VerifyCode string
+
+// VerifyKeyRequest A customer's key, and what they want to do with it.
+type VerifyKeyRequest struct {
+	// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
+	// `byok` it counts as a request and costs 0.
+	Cost *Cost `json:"cost,omitempty"`
+
+	// EventID Your id for the event that the cost becomes, unique in its account for ever. Send the same one again when
+	// you retry, and it counts once. Made by the server if left out.
+	EventID *string `json:"eventId,omitempty"`
+
+	// IP The address of the customer's client. Needed for keys with an allow-list.
+	IP *string `json:"ip,omitempty"`
+
+	// Key The raw key, as the customer sent it.
+	Key string `json:"key"`
+
+	// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
+	// its billing.
+	Scope *Scope `json:"scope,omitempty"`
+}
+
+// VerifyKeyResult The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing.
+type VerifyKeyResult struct {
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID *AccountID `json:"accountId,omitempty"`
+
+	// Code Whether the key may be used, and if not, why.
+	Code VerifyCode `json:"code"`
+
+	// CreditLimit The key's own limit in a billing period. Left out if it has none.
+	CreditLimit *int64 `json:"creditLimit,omitempty"`
+
+	// Credits What was spent. Only with a cost.
+	Credits *int64 `json:"credits,omitempty"`
+
+	// Duplicate Whether the event was recorded before. Only with a cost.
+	Duplicate *bool `json:"duplicate,omitempty"`
+
+	// EventID The id of the event that the cost became. Only with a cost.
+	EventID *string `json:"eventId,omitempty"`
+
+	// ExpiresAt When the key stops working. Left out if never.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// KeyID A key's id.
+	//
+	// Examples: key_abc123
+	KeyID *KeyID `json:"keyId,omitempty"`
+
+	// KeyRemaining Credits that are left of the key's own limit, as committed. Only with a cost and such a limit.
+	KeyRemaining *int64 `json:"keyRemaining,omitempty"`
+
+	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	Metadata *Metadata `json:"metadata,omitempty"`
+
+	// RateLimit At most so many requests in each window.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// Remaining Credits that are left to the account before its cap or overage, as committed. Only with a cost.
+	Remaining *int64 `json:"remaining,omitempty"`
+
+	// RetryAfterSeconds When to try again. Only if `rate_limited`.
+	RetryAfterSeconds *int32 `json:"retryAfterSeconds,omitempty"`
+
+	// Scopes What the key may be used for. Left out if everything.
+	Scopes []Scope `json:"scopes,omitempty"`
+
+	// Tier A plan of the catalogue.
+	Tier *Tier `json:"tier,omitempty"`
+
+	// Valid Whether the key may be used.
+	Valid bool `json:"valid"`
+}
+
 // AccountIDInPath defines model for AccountIDInPath.
 type AccountIDInPath = string
+
+// ByCategory What credits are spent on.
+type ByCategory = Category
+
+// ByKey A key's id.
+//
+// Examples: key_abc123
+type ByKey = KeyID
+
+// From defines model for From.
+type From = time.Time
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -670,6 +1223,12 @@ type KeyIDInPath = string
 
 // Limit defines model for Limit.
 type Limit = int32
+
+// ReservationIDInPath defines model for ReservationIDInPath.
+type ReservationIDInPath = string
+
+// To defines model for To.
+type To = time.Time
 
 // AccountFound A customer of yours.
 type AccountFound = Account
@@ -686,6 +1245,15 @@ type BillingUnavailable = Problem
 // Conflict An RFC 9457 problem document.
 type Conflict = Problem
 
+// CreditsExhausted An RFC 9457 problem document.
+type CreditsExhausted = Problem
+
+// EventConflict An RFC 9457 problem document.
+type EventConflict = Problem
+
+// EventNotFound An RFC 9457 problem document.
+type EventNotFound = Problem
+
 // Forbidden An RFC 9457 problem document.
 type Forbidden = Problem
 
@@ -698,11 +1266,23 @@ type IdempotencyKeyReused = Problem
 // InternalError An RFC 9457 problem document.
 type InternalError = Problem
 
+// KeyFound A key, without its raw value.
+type KeyFound = Key
+
 // KeyNotFound An RFC 9457 problem document.
 type KeyNotFound = Problem
 
 // PayloadTooLarge An RFC 9457 problem document.
 type PayloadTooLarge = Problem
+
+// ReservationConflict An RFC 9457 problem document.
+type ReservationConflict = Problem
+
+// ReservationFound Credits that are held, or were.
+type ReservationFound = Reservation
+
+// ReservationNotFound An RFC 9457 problem document.
+type ReservationNotFound = Problem
 
 // Unauthorized An RFC 9457 problem document.
 type Unauthorized = Problem
@@ -798,6 +1378,27 @@ type RotateKeyParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListUsageEventsParams defines parameters for ListUsageEvents.
+type ListUsageEventsParams struct {
+	// Limit How many to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor As in `nextCursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// KeyID Only usage of this key.
+	KeyID *ByKey `form:"keyId,omitempty" json:"keyId,omitempty"`
+
+	// Category Only usage of this category.
+	Category *ByCategory `form:"category,omitempty" json:"category,omitempty"`
+
+	// From Only what happened at or after this time.
+	From *From `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only what happened before this time.
+	To *To `form:"to,omitempty" json:"to,omitempty"`
+}
+
 // RecordUsageJSONBody defines parameters for RecordUsage.
 type RecordUsageJSONBody struct {
 	union json.RawMessage
@@ -810,6 +1411,65 @@ type RecordUsageParams struct {
 	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
+
+// ReverseUsageParams defines parameters for ReverseUsage.
+type ReverseUsageParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ReserveCreditsParams defines parameters for ReserveCredits.
+type ReserveCreditsParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ReleaseReservationParams defines parameters for ReleaseReservation.
+type ReleaseReservationParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// SettleReservationParams defines parameters for SettleReservation.
+type SettleReservationParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetUsageTimeseriesParams defines parameters for GetUsageTimeseries.
+type GetUsageTimeseriesParams struct {
+	// From Only what happened at or after this time.
+	From *From `form:"from,omitempty" json:"from,omitempty"`
+
+	// To Only what happened before this time.
+	To *To `form:"to,omitempty" json:"to,omitempty"`
+
+	// Bucket How long a bucket is.
+	Bucket *GetUsageTimeseriesParamsBucket `form:"bucket,omitempty" json:"bucket,omitempty"`
+
+	// GroupBy What to tell apart within a bucket.
+	GroupBy *GetUsageTimeseriesParamsGroupBy `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+
+	// KeyID Only usage of this key.
+	KeyID *ByKey `form:"keyId,omitempty" json:"keyId,omitempty"`
+
+	// Category Only usage of this category.
+	Category *ByCategory `form:"category,omitempty" json:"category,omitempty"`
+}
+
+// GetUsageTimeseriesParamsBucket defines parameters for GetUsageTimeseries.
+type GetUsageTimeseriesParamsBucket string
+
+// GetUsageTimeseriesParamsGroupBy defines parameters for GetUsageTimeseries.
+type GetUsageTimeseriesParamsGroupBy string
 
 // ReceiveStripeEventParams defines parameters for ReceiveStripeEvent.
 type ReceiveStripeEventParams struct {
@@ -835,8 +1495,26 @@ type CreatePortalSessionJSONRequestBody = PortalRequest
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
 
+// VerifyKeyJSONRequestBody defines body for VerifyKey for application/json ContentType.
+type VerifyKeyJSONRequestBody = VerifyKeyRequest
+
+// UpdateKeyJSONRequestBody defines body for UpdateKey for application/json ContentType.
+type UpdateKeyJSONRequestBody = UpdateKeyRequest
+
+// RotateKeyJSONRequestBody defines body for RotateKey for application/json ContentType.
+type RotateKeyJSONRequestBody = RotateKeyRequest
+
 // RecordUsageJSONRequestBody defines body for RecordUsage for application/json ContentType.
 type RecordUsageJSONRequestBody RecordUsageJSONBody
+
+// ReverseUsageJSONRequestBody defines body for ReverseUsage for application/json ContentType.
+type ReverseUsageJSONRequestBody = ReversalRequest
+
+// ReserveCreditsJSONRequestBody defines body for ReserveCredits for application/json ContentType.
+type ReserveCreditsJSONRequestBody = ReserveRequest
+
+// SettleReservationJSONRequestBody defines body for SettleReservation for application/json ContentType.
+type SettleReservationJSONRequestBody = SettleRequest
 
 // ReceiveStripeEventJSONRequestBody defines body for ReceiveStripeEvent for application/json ContentType.
 type ReceiveStripeEventJSONRequestBody = StripeEvent
@@ -1250,6 +1928,30 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/keys (the `CreateKey` operationId).
 	CreateKey(ctx context.Context, params *CreateKeyParams, body CreateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// VerifyKeyWithBody Verify a key, and spend
+	//
+	// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+	// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+	// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+	// its revocation was answered.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+	VerifyKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyKey Verify a key, and spend
+	//
+	// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+	// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+	// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+	// its revocation was answered.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+	VerifyKey(ctx context.Context, body VerifyKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RevokeKey Revoke an API key
 	//
 	// The key is refused from the moment of the answer on. A key may revoke itself. A key that is already
@@ -1258,14 +1960,56 @@ type ClientInterface interface {
 	// Corresponds with DELETE /v1/keys/{keyId} (the `RevokeKey` operationId).
 	RevokeKey(ctx context.Context, keyID KeyIDInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetKey Get an API key
+	//
+	// One key that is not revoked, without its raw value.
+	//
+	// Corresponds with GET /v1/keys/{keyId} (the `GetKey` operationId).
+	GetKey(ctx context.Context, keyID KeyIDInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateKeyWithBody Change an API key
+	//
+	// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+	// rights away is in force on every server from the moment of the answer on.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+	UpdateKeyWithBody(ctx context.Context, keyID KeyIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateKey Change an API key
+	//
+	// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+	// rights away is in force on every server from the moment of the answer on.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+	UpdateKey(ctx context.Context, keyID KeyIDInPath, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKeyWithBody Rotate an API key
+	//
+	// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
+	// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+	// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
+	// one wins and the other gets a 409 `key_already_rotated`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
+	RotateKeyWithBody(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RotateKey Rotate an API key
 	//
 	// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
-	// keeps the old one's name and remaining lifetime. A key may rotate itself. Of two rotations at the same time
+	// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+	// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
 	// one wins and the other gets a 409 `key_already_rotated`.
 	//
+	// Takes a body of the `application/json` content type.
+	//
 	// Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
-	RotateKey(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RotateKey(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetUsage Get usage
 	//
@@ -1273,6 +2017,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/usage (the `GetUsage` operationId).
 	GetUsage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUsageEvents List usage events
+	//
+	// The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
+	// without them, all events. Pages stay stable while events are recorded: none is listed twice.
+	//
+	// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
+	ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RecordUsageWithBody Record usage
 	//
@@ -1301,6 +2053,85 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/usage/events (the `RecordUsage` operationId).
 	RecordUsage(ctx context.Context, params *RecordUsageParams, body RecordUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReverseUsageWithBody Reverse a usage event
+	//
+	// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+	// event stays. Reversing it again changes nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+	ReverseUsageWithBody(ctx context.Context, eventID string, params *ReverseUsageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReverseUsage Reverse a usage event
+	//
+	// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+	// event stays. Reversing it again changes nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+	ReverseUsage(ctx context.Context, eventID string, params *ReverseUsageParams, body ReverseUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReserveCreditsWithBody Hold credits
+	//
+	// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+	// real cost, or release it; if nobody does, the hold frees itself when it expires.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+	ReserveCreditsWithBody(ctx context.Context, params *ReserveCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReserveCredits Hold credits
+	//
+	// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+	// real cost, or release it; if nobody does, the hold frees itself when it expires.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+	ReserveCredits(ctx context.Context, params *ReserveCreditsParams, body ReserveCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReleaseReservation Release a hold
+	//
+	// Ends a hold at no cost. Releasing it again changes nothing.
+	//
+	// Corresponds with POST /v1/usage/reservations/{reservationId}/release (the `ReleaseReservation` operationId).
+	ReleaseReservation(ctx context.Context, reservationID ReservationIDInPath, params *ReleaseReservationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SettleReservationWithBody Settle a hold
+	//
+	// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+	// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+	// the same cost answers as the first time.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+	SettleReservationWithBody(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SettleReservation Settle a hold
+	//
+	// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+	// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+	// the same cost answers as the first time.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+	SettleReservation(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUsageTimeseries Get usage over time
+	//
+	// Credits and requests in buckets of an hour or a day of UTC, by category, by key, or by both: from the beginning of
+	// the current billing period until now, unless `from` and `to` say otherwise. Usage is added up by the hour, so the
+	// hours that they lie in count whole. A range of more than 31 days in hours or 366 in days, or of more than 10,000
+	// points, is refused: nothing is cut off.
+	//
+	// Corresponds with GET /v1/usage/timeseries (the `GetUsageTimeseries` operationId).
+	GetUsageTimeseries(ctx context.Context, params *GetUsageTimeseriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ReceiveStripeEventWithBody Receive a Stripe event
 	//
@@ -1721,6 +2552,50 @@ func (c *Client) CreateKey(ctx context.Context, params *CreateKeyParams, body Cr
 	return c.Client.Do(req)
 }
 
+// VerifyKeyWithBody Verify a key, and spend
+//
+// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+// its revocation was answered.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+func (c *Client) VerifyKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyKey Verify a key, and spend
+//
+// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+// its revocation was answered.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+func (c *Client) VerifyKey(ctx context.Context, body VerifyKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RevokeKey Revoke an API key
 //
 // The key is refused from the moment of the answer on. A key may revoke itself. A key that is already
@@ -1739,15 +2614,97 @@ func (c *Client) RevokeKey(ctx context.Context, keyID KeyIDInPath, reqEditors ..
 	return c.Client.Do(req)
 }
 
+// GetKey Get an API key
+//
+// One key that is not revoked, without its raw value.
+//
+// Corresponds with GET /v1/keys/{keyId} (the `GetKey` operationId).
+func (c *Client) GetKey(ctx context.Context, keyID KeyIDInPath, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetKeyRequest(c.Server, keyID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateKeyWithBody Change an API key
+//
+// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+// rights away is in force on every server from the moment of the answer on.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+func (c *Client) UpdateKeyWithBody(ctx context.Context, keyID KeyIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateKeyRequestWithBody(c.Server, keyID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateKey Change an API key
+//
+// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+// rights away is in force on every server from the moment of the answer on.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+func (c *Client) UpdateKey(ctx context.Context, keyID KeyIDInPath, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateKeyRequest(c.Server, keyID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKeyWithBody Rotate an API key
+//
+// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
+// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
+// one wins and the other gets a 409 `key_already_rotated`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
+func (c *Client) RotateKeyWithBody(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeyRequestWithBody(c.Server, keyID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RotateKey Rotate an API key
 //
 // Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
-// keeps the old one's name and remaining lifetime. A key may rotate itself. Of two rotations at the same time
+// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
 // one wins and the other gets a 409 `key_already_rotated`.
 //
+// Takes a body of the `application/json` content type.
+//
 // Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
-func (c *Client) RotateKey(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRotateKeyRequest(c.Server, keyID, params)
+func (c *Client) RotateKey(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeyRequest(c.Server, keyID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1765,6 +2722,24 @@ func (c *Client) RotateKey(ctx context.Context, keyID KeyIDInPath, params *Rotat
 // Corresponds with GET /v1/usage (the `GetUsage` operationId).
 func (c *Client) GetUsage(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetUsageRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUsageEvents List usage events
+//
+// The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
+// without them, all events. Pages stay stable while events are recorded: none is listed twice.
+//
+// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
+func (c *Client) ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUsageEventsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1813,6 +2788,165 @@ func (c *Client) RecordUsageWithBody(ctx context.Context, params *RecordUsagePar
 // Corresponds with POST /v1/usage/events (the `RecordUsage` operationId).
 func (c *Client) RecordUsage(ctx context.Context, params *RecordUsageParams, body RecordUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRecordUsageRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReverseUsageWithBody Reverse a usage event
+//
+// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+// event stays. Reversing it again changes nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+func (c *Client) ReverseUsageWithBody(ctx context.Context, eventID string, params *ReverseUsageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReverseUsageRequestWithBody(c.Server, eventID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReverseUsage Reverse a usage event
+//
+// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+// event stays. Reversing it again changes nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+func (c *Client) ReverseUsage(ctx context.Context, eventID string, params *ReverseUsageParams, body ReverseUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReverseUsageRequest(c.Server, eventID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReserveCreditsWithBody Hold credits
+//
+// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+// real cost, or release it; if nobody does, the hold frees itself when it expires.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+func (c *Client) ReserveCreditsWithBody(ctx context.Context, params *ReserveCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReserveCreditsRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReserveCredits Hold credits
+//
+// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+// real cost, or release it; if nobody does, the hold frees itself when it expires.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+func (c *Client) ReserveCredits(ctx context.Context, params *ReserveCreditsParams, body ReserveCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReserveCreditsRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReleaseReservation Release a hold
+//
+// Ends a hold at no cost. Releasing it again changes nothing.
+//
+// Corresponds with POST /v1/usage/reservations/{reservationId}/release (the `ReleaseReservation` operationId).
+func (c *Client) ReleaseReservation(ctx context.Context, reservationID ReservationIDInPath, params *ReleaseReservationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReleaseReservationRequest(c.Server, reservationID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SettleReservationWithBody Settle a hold
+//
+// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+// the same cost answers as the first time.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+func (c *Client) SettleReservationWithBody(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSettleReservationRequestWithBody(c.Server, reservationID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SettleReservation Settle a hold
+//
+// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+// the same cost answers as the first time.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+func (c *Client) SettleReservation(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSettleReservationRequest(c.Server, reservationID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUsageTimeseries Get usage over time
+//
+// Credits and requests in buckets of an hour or a day of UTC, by category, by key, or by both: from the beginning of
+// the current billing period until now, unless `from` and `to` say otherwise. Usage is added up by the hour, so the
+// hours that they lie in count whole. A range of more than 31 days in hours or 366 in days, or of more than 10,000
+// points, is refused: nothing is cut off.
+//
+// Corresponds with GET /v1/usage/timeseries (the `GetUsageTimeseries` operationId).
+func (c *Client) GetUsageTimeseries(ctx context.Context, params *GetUsageTimeseriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUsageTimeseriesRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2553,6 +3687,46 @@ func NewCreateKeyRequestWithBody(server string, params *CreateKeyParams, content
 	return req, nil
 }
 
+// NewVerifyKeyRequest calls the generic VerifyKey builder with application/json body
+func NewVerifyKeyRequest(server string, body VerifyKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewVerifyKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewVerifyKeyRequestWithBody constructs an http.Request for the VerifyKey method, with any body, and a specified content type
+func NewVerifyKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/verify")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRevokeKeyRequest constructs an http.Request for the RevokeKey method
 func NewRevokeKeyRequest(server string, keyID KeyIDInPath) (*http.Request, error) {
 	var err error
@@ -2587,8 +3761,100 @@ func NewRevokeKeyRequest(server string, keyID KeyIDInPath) (*http.Request, error
 	return req, nil
 }
 
-// NewRotateKeyRequest constructs an http.Request for the RotateKey method
-func NewRotateKeyRequest(server string, keyID KeyIDInPath, params *RotateKeyParams) (*http.Request, error) {
+// NewGetKeyRequest constructs an http.Request for the GetKey method
+func NewGetKeyRequest(server string, keyID KeyIDInPath) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "keyId", keyID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateKeyRequest calls the generic UpdateKey builder with application/json body
+func NewUpdateKeyRequest(server string, keyID KeyIDInPath, body UpdateKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateKeyRequestWithBody(server, keyID, "application/json", bodyReader)
+}
+
+// NewUpdateKeyRequestWithBody constructs an http.Request for the UpdateKey method, with any body, and a specified content type
+func NewUpdateKeyRequestWithBody(server string, keyID KeyIDInPath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "keyId", keyID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRotateKeyRequest calls the generic RotateKey builder with application/json body
+func NewRotateKeyRequest(server string, keyID KeyIDInPath, params *RotateKeyParams, body RotateKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateKeyRequestWithBody(server, keyID, params, "application/json", bodyReader)
+}
+
+// NewRotateKeyRequestWithBody constructs an http.Request for the RotateKey method, with any body, and a specified content type
+func NewRotateKeyRequestWithBody(server string, keyID KeyIDInPath, params *RotateKeyParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -2613,10 +3879,12 @@ func NewRotateKeyRequest(server string, keyID KeyIDInPath, params *RotateKeyPara
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	if params != nil {
 
@@ -2653,6 +3921,120 @@ func NewGetUsageRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListUsageEventsRequest constructs an http.Request for the ListUsageEvents method
+func NewListUsageEventsRequest(server string, params *ListUsageEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.KeyID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "keyId", *params.KeyID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Category != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "category", *params.Category, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -2713,6 +4095,348 @@ func NewRecordUsageRequestWithBody(server string, params *RecordUsageParams, con
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewReverseUsageRequest calls the generic ReverseUsage builder with application/json body
+func NewReverseUsageRequest(server string, eventID string, params *ReverseUsageParams, body ReverseUsageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReverseUsageRequestWithBody(server, eventID, params, "application/json", bodyReader)
+}
+
+// NewReverseUsageRequestWithBody constructs an http.Request for the ReverseUsage method, with any body, and a specified content type
+func NewReverseUsageRequestWithBody(server string, eventID string, params *ReverseUsageParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "eventId", eventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/events/%s/reversal", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReserveCreditsRequest calls the generic ReserveCredits builder with application/json body
+func NewReserveCreditsRequest(server string, params *ReserveCreditsParams, body ReserveCreditsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReserveCreditsRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewReserveCreditsRequestWithBody constructs an http.Request for the ReserveCredits method, with any body, and a specified content type
+func NewReserveCreditsRequestWithBody(server string, params *ReserveCreditsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/reservations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReleaseReservationRequest constructs an http.Request for the ReleaseReservation method
+func NewReleaseReservationRequest(server string, reservationID ReservationIDInPath, params *ReleaseReservationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "reservationId", reservationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/reservations/%s/release", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSettleReservationRequest calls the generic SettleReservation builder with application/json body
+func NewSettleReservationRequest(server string, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSettleReservationRequestWithBody(server, reservationID, params, "application/json", bodyReader)
+}
+
+// NewSettleReservationRequestWithBody constructs an http.Request for the SettleReservation method, with any body, and a specified content type
+func NewSettleReservationRequestWithBody(server string, reservationID ReservationIDInPath, params *SettleReservationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "reservationId", reservationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/reservations/%s/settle", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetUsageTimeseriesRequest constructs an http.Request for the GetUsageTimeseries method
+func NewGetUsageTimeseriesRequest(server string, params *GetUsageTimeseriesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/timeseries")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Bucket != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "bucket", *params.Bucket, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GroupBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "groupBy", *params.GroupBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.KeyID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "keyId", *params.KeyID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Category != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "category", *params.Category, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -3025,6 +4749,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/keys (the `CreateKey` operationId).
 	CreateKeyWithResponse(ctx context.Context, params *CreateKeyParams, body CreateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateKeyResponse, error)
 
+	// VerifyKeyWithBodyWithResponse Verify a key, and spend
+	//
+	// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+	// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+	// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+	// its revocation was answered.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+	VerifyKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VerifyKeyResponse, error)
+
+	// VerifyKeyWithResponse Verify a key, and spend
+	//
+	// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+	// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+	// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+	// its revocation was answered.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+	VerifyKeyWithResponse(ctx context.Context, body VerifyKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*VerifyKeyResponse, error)
+
 	// RevokeKeyWithResponse Revoke an API key
 	//
 	// The key is refused from the moment of the answer on. A key may revoke itself. A key that is already
@@ -3035,16 +4783,58 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with DELETE /v1/keys/{keyId} (the `RevokeKey` operationId).
 	RevokeKeyWithResponse(ctx context.Context, keyID KeyIDInPath, reqEditors ...RequestEditorFn) (*RevokeKeyResponse, error)
 
-	// RotateKeyWithResponse Rotate an API key
+	// GetKeyWithResponse Get an API key
 	//
-	// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
-	// keeps the old one's name and remaining lifetime. A key may rotate itself. Of two rotations at the same time
-	// one wins and the other gets a 409 `key_already_rotated`.
+	// One key that is not revoked, without its raw value.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
+	// Corresponds with GET /v1/keys/{keyId} (the `GetKey` operationId).
+	GetKeyWithResponse(ctx context.Context, keyID KeyIDInPath, reqEditors ...RequestEditorFn) (*GetKeyResponse, error)
+
+	// UpdateKeyWithBodyWithResponse Change an API key
+	//
+	// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+	// rights away is in force on every server from the moment of the answer on.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+	UpdateKeyWithBodyWithResponse(ctx context.Context, keyID KeyIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateKeyResponse, error)
+
+	// UpdateKeyWithResponse Change an API key
+	//
+	// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+	// rights away is in force on every server from the moment of the answer on.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+	UpdateKeyWithResponse(ctx context.Context, keyID KeyIDInPath, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateKeyResponse, error)
+
+	// RotateKeyWithBodyWithResponse Rotate an API key
+	//
+	// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
+	// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+	// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
+	// one wins and the other gets a 409 `key_already_rotated`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
 	// Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
-	RotateKeyWithResponse(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, reqEditors ...RequestEditorFn) (*RotateKeyResponse, error)
+	RotateKeyWithBodyWithResponse(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeyResponse, error)
+
+	// RotateKeyWithResponse Rotate an API key
+	//
+	// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
+	// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+	// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
+	// one wins and the other gets a 409 `key_already_rotated`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
+	RotateKeyWithResponse(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeyResponse, error)
 
 	// GetUsageWithResponse Get usage
 	//
@@ -3054,6 +4844,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/usage (the `GetUsage` operationId).
 	GetUsageWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetUsageResponse, error)
+
+	// ListUsageEventsWithResponse List usage events
+	//
+	// The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
+	// without them, all events. Pages stay stable while events are recorded: none is listed twice.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
+	ListUsageEventsWithResponse(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*ListUsageEventsResponse, error)
 
 	// RecordUsageWithBodyWithResponse Record usage
 	//
@@ -3082,6 +4882,89 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/usage/events (the `RecordUsage` operationId).
 	RecordUsageWithResponse(ctx context.Context, params *RecordUsageParams, body RecordUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*RecordUsageResponse, error)
+
+	// ReverseUsageWithBodyWithResponse Reverse a usage event
+	//
+	// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+	// event stays. Reversing it again changes nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+	ReverseUsageWithBodyWithResponse(ctx context.Context, eventID string, params *ReverseUsageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReverseUsageResponse, error)
+
+	// ReverseUsageWithResponse Reverse a usage event
+	//
+	// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+	// event stays. Reversing it again changes nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+	ReverseUsageWithResponse(ctx context.Context, eventID string, params *ReverseUsageParams, body ReverseUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*ReverseUsageResponse, error)
+
+	// ReserveCreditsWithBodyWithResponse Hold credits
+	//
+	// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+	// real cost, or release it; if nobody does, the hold frees itself when it expires.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+	ReserveCreditsWithBodyWithResponse(ctx context.Context, params *ReserveCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReserveCreditsResponse, error)
+
+	// ReserveCreditsWithResponse Hold credits
+	//
+	// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+	// real cost, or release it; if nobody does, the hold frees itself when it expires.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+	ReserveCreditsWithResponse(ctx context.Context, params *ReserveCreditsParams, body ReserveCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*ReserveCreditsResponse, error)
+
+	// ReleaseReservationWithResponse Release a hold
+	//
+	// Ends a hold at no cost. Releasing it again changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/reservations/{reservationId}/release (the `ReleaseReservation` operationId).
+	ReleaseReservationWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *ReleaseReservationParams, reqEditors ...RequestEditorFn) (*ReleaseReservationResponse, error)
+
+	// SettleReservationWithBodyWithResponse Settle a hold
+	//
+	// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+	// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+	// the same cost answers as the first time.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+	SettleReservationWithBodyWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SettleReservationResponse, error)
+
+	// SettleReservationWithResponse Settle a hold
+	//
+	// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+	// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+	// the same cost answers as the first time.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+	SettleReservationWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*SettleReservationResponse, error)
+
+	// GetUsageTimeseriesWithResponse Get usage over time
+	//
+	// Credits and requests in buckets of an hour or a day of UTC, by category, by key, or by both: from the beginning of
+	// the current billing period until now, unless `from` and `to` say otherwise. Usage is added up by the hour, so the
+	// hours that they lie in count whole. A range of more than 31 days in hours or 366 in days, or of more than 10,000
+	// points, is refused: nothing is cut off.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/usage/timeseries (the `GetUsageTimeseries` operationId).
+	GetUsageTimeseriesWithResponse(ctx context.Context, params *GetUsageTimeseriesParams, reqEditors ...RequestEditorFn) (*GetUsageTimeseriesResponse, error)
 
 	// ReceiveStripeEventWithBodyWithResponse Receive a Stripe event
 	//
@@ -4522,6 +6405,117 @@ func (r CreateKeyResponse) ContentType() string {
 	return ""
 }
 
+// VerifyKeyResponse401Headers the declared response headers of an HTTP 401 response for VerifyKey
+type VerifyKeyResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// VerifyKeyResponse503Headers the declared response headers of an HTTP 503 response for VerifyKey
+type VerifyKeyResponse503Headers struct {
+	RetryAfter int32
+}
+
+type VerifyKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VerifyKeyResult
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *EventConflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *VerifyKeyResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *VerifyKeyResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r VerifyKeyResponse) GetJSON200() *VerifyKeyResult {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON409() *EventConflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r VerifyKeyResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r VerifyKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r VerifyKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r VerifyKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r VerifyKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RevokeKeyResponse401Headers the declared response headers of an HTTP 401 response for RevokeKey
 type RevokeKeyResponse401Headers struct {
 	WWWAuthenticate string
@@ -4612,6 +6606,214 @@ func (r RevokeKeyResponse) ContentType() string {
 	return ""
 }
 
+// GetKeyResponse401Headers the declared response headers of an HTTP 401 response for GetKey
+type GetKeyResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetKeyResponse503Headers the declared response headers of an HTTP 503 response for GetKey
+type GetKeyResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GetKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KeyFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *KeyNotFound
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetKeyResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetKeyResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetKeyResponse) GetJSON200() *KeyFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetKeyResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetKeyResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetKeyResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetKeyResponse) GetApplicationProblemJSON404() *KeyNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetKeyResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetKeyResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateKeyResponse401Headers the declared response headers of an HTTP 401 response for UpdateKey
+type UpdateKeyResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// UpdateKeyResponse503Headers the declared response headers of an HTTP 503 response for UpdateKey
+type UpdateKeyResponse503Headers struct {
+	RetryAfter int32
+}
+
+type UpdateKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *KeyFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *KeyNotFound
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *UpdateKeyResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateKeyResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateKeyResponse) GetJSON200() *KeyFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON404() *KeyNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UpdateKeyResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RotateKeyResponse401Headers the declared response headers of an HTTP 401 response for RotateKey
 type RotateKeyResponse401Headers struct {
 	WWWAuthenticate string
@@ -4637,6 +6839,10 @@ type RotateKeyResponse struct {
 	ApplicationProblemJSON404 *KeyNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *IdempotencyKeyReused
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -4677,6 +6883,16 @@ func (r RotateKeyResponse) GetApplicationProblemJSON404() *KeyNotFound {
 // GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
 func (r RotateKeyResponse) GetApplicationProblemJSON409() *Conflict {
 	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r RotateKeyResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r RotateKeyResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
 }
 
 // GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
@@ -4813,6 +7029,96 @@ func (r GetUsageResponse) ContentType() string {
 	return ""
 }
 
+// ListUsageEventsResponse401Headers the declared response headers of an HTTP 401 response for ListUsageEvents
+type ListUsageEventsResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ListUsageEventsResponse503Headers the declared response headers of an HTTP 503 response for ListUsageEvents
+type ListUsageEventsResponse503Headers struct {
+	RetryAfter int32
+}
+
+type ListUsageEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RecordedEventList
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListUsageEventsResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListUsageEventsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListUsageEventsResponse) GetJSON200() *RecordedEventList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListUsageEventsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListUsageEventsResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ListUsageEventsResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ListUsageEventsResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListUsageEventsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListUsageEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListUsageEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListUsageEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListUsageEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RecordUsageResponse401Headers the declared response headers of an HTTP 401 response for RecordUsage
 type RecordUsageResponse401Headers struct {
 	WWWAuthenticate string
@@ -4939,6 +7245,589 @@ func (r RecordUsageResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RecordUsageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReverseUsageResponse401Headers the declared response headers of an HTTP 401 response for ReverseUsage
+type ReverseUsageResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ReverseUsageResponse503Headers the declared response headers of an HTTP 503 response for ReverseUsage
+type ReverseUsageResponse503Headers struct {
+	RetryAfter int32
+}
+
+type ReverseUsageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Reversal
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *EventNotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyKeyReused
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ReverseUsageResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReverseUsageResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReverseUsageResponse) GetJSON200() *Reversal {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON404() *EventNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON422() *IdempotencyKeyReused {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ReverseUsageResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReverseUsageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReverseUsageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReverseUsageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReverseUsageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReserveCreditsResponse401Headers the declared response headers of an HTTP 401 response for ReserveCredits
+type ReserveCreditsResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ReserveCreditsResponse503Headers the declared response headers of an HTTP 503 response for ReserveCredits
+type ReserveCreditsResponse503Headers struct {
+	RetryAfter int32
+}
+
+type ReserveCreditsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ReservationFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON402 the response for an HTTP 402 `application/problem+json` response
+	ApplicationProblemJSON402 *CreditsExhausted
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *KeyNotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *EventConflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyKeyReused
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ReserveCreditsResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReserveCreditsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReserveCreditsResponse) GetJSON200() *ReservationFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON402 returns the response for an HTTP 402 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON402() *CreditsExhausted {
+	return r.ApplicationProblemJSON402
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON404() *KeyNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON409() *EventConflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON422() *IdempotencyKeyReused {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ReserveCreditsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReserveCreditsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReserveCreditsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReserveCreditsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReserveCreditsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReleaseReservationResponse401Headers the declared response headers of an HTTP 401 response for ReleaseReservation
+type ReleaseReservationResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ReleaseReservationResponse503Headers the declared response headers of an HTTP 503 response for ReleaseReservation
+type ReleaseReservationResponse503Headers struct {
+	RetryAfter int32
+}
+
+type ReleaseReservationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ReservationFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ReservationNotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ReservationConflict
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyKeyReused
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ReleaseReservationResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReleaseReservationResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReleaseReservationResponse) GetJSON200() *ReservationFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON404() *ReservationNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON409() *ReservationConflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON422() *IdempotencyKeyReused {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ReleaseReservationResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReleaseReservationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReleaseReservationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReleaseReservationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReleaseReservationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SettleReservationResponse401Headers the declared response headers of an HTTP 401 response for SettleReservation
+type SettleReservationResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// SettleReservationResponse503Headers the declared response headers of an HTTP 503 response for SettleReservation
+type SettleReservationResponse503Headers struct {
+	RetryAfter int32
+}
+
+type SettleReservationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ReservationFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *ReservationNotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *ReservationConflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyKeyReused
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SettleReservationResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SettleReservationResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SettleReservationResponse) GetJSON200() *ReservationFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON404() *ReservationNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON409() *ReservationConflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON422() *IdempotencyKeyReused {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SettleReservationResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SettleReservationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SettleReservationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SettleReservationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SettleReservationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetUsageTimeseriesResponse401Headers the declared response headers of an HTTP 401 response for GetUsageTimeseries
+type GetUsageTimeseriesResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetUsageTimeseriesResponse503Headers the declared response headers of an HTTP 503 response for GetUsageTimeseries
+type GetUsageTimeseriesResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GetUsageTimeseriesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UsageTimeseries
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetUsageTimeseriesResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetUsageTimeseriesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetUsageTimeseriesResponse) GetJSON200() *UsageTimeseries {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetUsageTimeseriesResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetUsageTimeseriesResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetUsageTimeseriesResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetUsageTimeseriesResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetUsageTimeseriesResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUsageTimeseriesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUsageTimeseriesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUsageTimeseriesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUsageTimeseriesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5358,6 +8247,42 @@ func (c *ClientWithResponses) CreateKeyWithResponse(ctx context.Context, params 
 	return ParseCreateKeyResponse(rsp)
 }
 
+// VerifyKeyWithBodyWithResponse Verify a key, and spend
+//
+// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+// its revocation was answered.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+func (c *ClientWithResponses) VerifyKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*VerifyKeyResponse, error) {
+	rsp, err := c.VerifyKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyKeyResponse(rsp)
+}
+
+// VerifyKeyWithResponse Verify a key, and spend
+//
+// Tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal
+// is an answer (200, `valid: false`, `code`) and leaves every counter as it was. A 503 means that nothing is
+// known: it is never a refusal. A key that was revoked is refused by every server from the moment on at which
+// its revocation was answered.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/verify (the `VerifyKey` operationId).
+func (c *ClientWithResponses) VerifyKeyWithResponse(ctx context.Context, body VerifyKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*VerifyKeyResponse, error) {
+	rsp, err := c.VerifyKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyKeyResponse(rsp)
+}
+
 // RevokeKeyWithResponse Revoke an API key
 //
 // The key is refused from the moment of the answer on. A key may revoke itself. A key that is already
@@ -5374,17 +8299,83 @@ func (c *ClientWithResponses) RevokeKeyWithResponse(ctx context.Context, keyID K
 	return ParseRevokeKeyResponse(rsp)
 }
 
-// RotateKeyWithResponse Rotate an API key
+// GetKeyWithResponse Get an API key
 //
-// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
-// keeps the old one's name and remaining lifetime. A key may rotate itself. Of two rotations at the same time
-// one wins and the other gets a 409 `key_already_rotated`.
+// One key that is not revoked, without its raw value.
 //
 // Returns a wrapper object for the known response body format(s).
 //
+// Corresponds with GET /v1/keys/{keyId} (the `GetKey` operationId).
+func (c *ClientWithResponses) GetKeyWithResponse(ctx context.Context, keyID KeyIDInPath, reqEditors ...RequestEditorFn) (*GetKeyResponse, error) {
+	rsp, err := c.GetKey(ctx, keyID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetKeyResponse(rsp)
+}
+
+// UpdateKeyWithBodyWithResponse Change an API key
+//
+// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+// rights away is in force on every server from the moment of the answer on.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+func (c *ClientWithResponses) UpdateKeyWithBodyWithResponse(ctx context.Context, keyID KeyIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateKeyResponse, error) {
+	rsp, err := c.UpdateKeyWithBody(ctx, keyID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateKeyResponse(rsp)
+}
+
+// UpdateKeyWithResponse Change an API key
+//
+// Changes a key's name, expiry, limits, scopes, allow-list or metadata, or switches it off and on. What takes
+// rights away is in force on every server from the moment of the answer on.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/keys/{keyId} (the `UpdateKey` operationId).
+func (c *ClientWithResponses) UpdateKeyWithResponse(ctx context.Context, keyID KeyIDInPath, body UpdateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateKeyResponse, error) {
+	rsp, err := c.UpdateKey(ctx, keyID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateKeyResponse(rsp)
+}
+
+// RotateKeyWithBodyWithResponse Rotate an API key
+//
+// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
+// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
+// one wins and the other gets a 409 `key_already_rotated`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
 // Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
-func (c *ClientWithResponses) RotateKeyWithResponse(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, reqEditors ...RequestEditorFn) (*RotateKeyResponse, error) {
-	rsp, err := c.RotateKey(ctx, keyID, params, reqEditors...)
+func (c *ClientWithResponses) RotateKeyWithBodyWithResponse(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeyResponse, error) {
+	rsp, err := c.RotateKeyWithBody(ctx, keyID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeyResponse(rsp)
+}
+
+// RotateKeyWithResponse Rotate an API key
+//
+// Creates a new key and revokes the old one atomically: at no moment are both valid, or neither. The new key
+// keeps the old one's name, limits and remaining lifetime. With `overlapSeconds` the old key goes on working for
+// that long, and both share their limits and credits. A key may rotate itself. Of two rotations at the same time
+// one wins and the other gets a 409 `key_already_rotated`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/keys/{keyId}/rotate (the `RotateKey` operationId).
+func (c *ClientWithResponses) RotateKeyWithResponse(ctx context.Context, keyID KeyIDInPath, params *RotateKeyParams, body RotateKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeyResponse, error) {
+	rsp, err := c.RotateKey(ctx, keyID, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -5404,6 +8395,22 @@ func (c *ClientWithResponses) GetUsageWithResponse(ctx context.Context, reqEdito
 		return nil, err
 	}
 	return ParseGetUsageResponse(rsp)
+}
+
+// ListUsageEventsWithResponse List usage events
+//
+// The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
+// without them, all events. Pages stay stable while events are recorded: none is listed twice.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
+func (c *ClientWithResponses) ListUsageEventsWithResponse(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*ListUsageEventsResponse, error) {
+	rsp, err := c.ListUsageEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListUsageEventsResponse(rsp)
 }
 
 // RecordUsageWithBodyWithResponse Record usage
@@ -5444,6 +8451,137 @@ func (c *ClientWithResponses) RecordUsageWithResponse(ctx context.Context, param
 		return nil, err
 	}
 	return ParseRecordUsageResponse(rsp)
+}
+
+// ReverseUsageWithBodyWithResponse Reverse a usage event
+//
+// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+// event stays. Reversing it again changes nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+func (c *ClientWithResponses) ReverseUsageWithBodyWithResponse(ctx context.Context, eventID string, params *ReverseUsageParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReverseUsageResponse, error) {
+	rsp, err := c.ReverseUsageWithBody(ctx, eventID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReverseUsageResponse(rsp)
+}
+
+// ReverseUsageWithResponse Reverse a usage event
+//
+// Corrects an event that should not have been charged, by an event of its own that gives its credits back. The
+// event stays. Reversing it again changes nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/events/{eventId}/reversal (the `ReverseUsage` operationId).
+func (c *ClientWithResponses) ReverseUsageWithResponse(ctx context.Context, eventID string, params *ReverseUsageParams, body ReverseUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*ReverseUsageResponse, error) {
+	rsp, err := c.ReverseUsage(ctx, eventID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReverseUsageResponse(rsp)
+}
+
+// ReserveCreditsWithBodyWithResponse Hold credits
+//
+// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+// real cost, or release it; if nobody does, the hold frees itself when it expires.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+func (c *ClientWithResponses) ReserveCreditsWithBodyWithResponse(ctx context.Context, params *ReserveCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReserveCreditsResponse, error) {
+	rsp, err := c.ReserveCreditsWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReserveCreditsResponse(rsp)
+}
+
+// ReserveCreditsWithResponse Hold credits
+//
+// Holds credits for work whose cost is known only at its end. What is held counts as spent. Settle it with the
+// real cost, or release it; if nobody does, the hold frees itself when it expires.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/reservations (the `ReserveCredits` operationId).
+func (c *ClientWithResponses) ReserveCreditsWithResponse(ctx context.Context, params *ReserveCreditsParams, body ReserveCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*ReserveCreditsResponse, error) {
+	rsp, err := c.ReserveCredits(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReserveCreditsResponse(rsp)
+}
+
+// ReleaseReservationWithResponse Release a hold
+//
+// Ends a hold at no cost. Releasing it again changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/reservations/{reservationId}/release (the `ReleaseReservation` operationId).
+func (c *ClientWithResponses) ReleaseReservationWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *ReleaseReservationParams, reqEditors ...RequestEditorFn) (*ReleaseReservationResponse, error) {
+	rsp, err := c.ReleaseReservation(ctx, reservationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReleaseReservationResponse(rsp)
+}
+
+// SettleReservationWithBodyWithResponse Settle a hold
+//
+// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+// the same cost answers as the first time.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+func (c *ClientWithResponses) SettleReservationWithBodyWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SettleReservationResponse, error) {
+	rsp, err := c.SettleReservationWithBody(ctx, reservationID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSettleReservationResponse(rsp)
+}
+
+// SettleReservationWithResponse Settle a hold
+//
+// Ends a hold with what the work cost: less, as much, or more. More is charged as far as the plan and the key's
+// limit allow; the rest is `uncollected`. A hold that has expired can still be settled. Settling it again with
+// the same cost answers as the first time.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
+func (c *ClientWithResponses) SettleReservationWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*SettleReservationResponse, error) {
+	rsp, err := c.SettleReservation(ctx, reservationID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSettleReservationResponse(rsp)
+}
+
+// GetUsageTimeseriesWithResponse Get usage over time
+//
+// Credits and requests in buckets of an hour or a day of UTC, by category, by key, or by both: from the beginning of
+// the current billing period until now, unless `from` and `to` say otherwise. Usage is added up by the hour, so the
+// hours that they lie in count whole. A range of more than 31 days in hours or 366 in days, or of more than 10,000
+// points, is refused: nothing is cut off.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/usage/timeseries (the `GetUsageTimeseries` operationId).
+func (c *ClientWithResponses) GetUsageTimeseriesWithResponse(ctx context.Context, params *GetUsageTimeseriesParams, reqEditors ...RequestEditorFn) (*GetUsageTimeseriesResponse, error) {
+	rsp, err := c.GetUsageTimeseries(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUsageTimeseriesResponse(rsp)
 }
 
 // ReceiveStripeEventWithBodyWithResponse Receive a Stripe event
@@ -6800,6 +9938,111 @@ func ParseCreateKeyResponse(rsp *http.Response) (*CreateKeyResponse, error) {
 	return response, nil
 }
 
+// ParseVerifyKeyResponse parses an HTTP response from a VerifyKeyWithResponse call
+func ParseVerifyKeyResponse(rsp *http.Response) (*VerifyKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &VerifyKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VerifyKeyResult
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest EventConflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers VerifyKeyResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers VerifyKeyResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseRevokeKeyResponse parses an HTTP response from a RevokeKeyWithResponse call
 func ParseRevokeKeyResponse(rsp *http.Response) (*RevokeKeyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6887,6 +10130,202 @@ func ParseRevokeKeyResponse(rsp *http.Response) (*RevokeKeyResponse, error) {
 	return response, nil
 }
 
+// ParseGetKeyResponse parses an HTTP response from a GetKeyWithResponse call
+func ParseGetKeyResponse(rsp *http.Response) (*GetKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KeyFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest KeyNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetKeyResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetKeyResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateKeyResponse parses an HTTP response from a UpdateKeyWithResponse call
+func ParseUpdateKeyResponse(rsp *http.Response) (*UpdateKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest KeyFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest KeyNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers UpdateKeyResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers UpdateKeyResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseRotateKeyResponse parses an HTTP response from a RotateKeyWithResponse call
 func ParseRotateKeyResponse(rsp *http.Response) (*RotateKeyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6942,6 +10381,20 @@ func ParseRotateKeyResponse(rsp *http.Response) (*RotateKeyResponse, error) {
 			return nil, err
 		}
 		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
 		var dest IdempotencyKeyReused
@@ -7076,6 +10529,90 @@ func ParseGetUsageResponse(rsp *http.Response) (*GetUsageResponse, error) {
 	return response, nil
 }
 
+// ParseListUsageEventsResponse parses an HTTP response from a ListUsageEventsWithResponse call
+func ParseListUsageEventsResponse(rsp *http.Response) (*ListUsageEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListUsageEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RecordedEventList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ListUsageEventsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListUsageEventsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseRecordUsageResponse parses an HTTP response from a RecordUsageWithResponse call
 func ParseRecordUsageResponse(rsp *http.Response) (*RecordUsageResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7189,6 +10726,559 @@ func ParseRecordUsageResponse(rsp *http.Response) (*RecordUsageResponse, error) 
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers RecordUsageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReverseUsageResponse parses an HTTP response from a ReverseUsageWithResponse call
+func ParseReverseUsageResponse(rsp *http.Response) (*ReverseUsageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReverseUsageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Reversal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest EventNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ReverseUsageResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReverseUsageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReserveCreditsResponse parses an HTTP response from a ReserveCreditsWithResponse call
+func ParseReserveCreditsResponse(rsp *http.Response) (*ReserveCreditsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReserveCreditsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ReservationFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 402:
+		var dest CreditsExhausted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON402 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest KeyNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest EventConflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ReserveCreditsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReserveCreditsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReleaseReservationResponse parses an HTTP response from a ReleaseReservationWithResponse call
+func ParseReleaseReservationResponse(rsp *http.Response) (*ReleaseReservationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReleaseReservationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ReservationFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ReservationNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ReservationConflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ReleaseReservationResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReleaseReservationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSettleReservationResponse parses an HTTP response from a SettleReservationWithResponse call
+func ParseSettleReservationResponse(rsp *http.Response) (*SettleReservationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SettleReservationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ReservationFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest ReservationNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ReservationConflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers SettleReservationResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers SettleReservationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetUsageTimeseriesResponse parses an HTTP response from a GetUsageTimeseriesWithResponse call
+func ParseGetUsageTimeseriesResponse(rsp *http.Response) (*GetUsageTimeseriesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUsageTimeseriesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UsageTimeseries
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetUsageTimeseriesResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetUsageTimeseriesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {

@@ -22,20 +22,22 @@ func (q *Queries) AccountExists(ctx context.Context, id string) (bool, error) {
 }
 
 const getAccount = `-- name: GetAccount :one
-SELECT a.id, a.external_id, a.name, a.email, a.tier, a.suspended_at, a.created_at, b.customer_id
+SELECT a.id, a.external_id, a.name, a.email, a.tier, a.suspended_at, a.created_at, a.rate_requests, a.rate_seconds, b.customer_id
 FROM accounts a LEFT JOIN billing_accounts b ON b.account_id = a.id
 WHERE a.id = $1
 `
 
 type GetAccountRow struct {
-	ID          string
-	ExternalID  *string
-	Name        string
-	Email       *string
-	Tier        string
-	SuspendedAt *time.Time
-	CreatedAt   time.Time
-	CustomerID  *string
+	ID           string
+	ExternalID   *string
+	Name         string
+	Email        *string
+	Tier         string
+	SuspendedAt  *time.Time
+	CreatedAt    time.Time
+	RateRequests *int32
+	RateSeconds  *int32
+	CustomerID   *string
 }
 
 func (q *Queries) GetAccount(ctx context.Context, id string) (GetAccountRow, error) {
@@ -49,6 +51,8 @@ func (q *Queries) GetAccount(ctx context.Context, id string) (GetAccountRow, err
 		&i.Tier,
 		&i.SuspendedAt,
 		&i.CreatedAt,
+		&i.RateRequests,
+		&i.RateSeconds,
 		&i.CustomerID,
 	)
 	return i, err
@@ -81,7 +85,7 @@ func (q *Queries) InsertAccount(ctx context.Context, arg InsertAccountParams) er
 }
 
 const listAccounts = `-- name: ListAccounts :many
-SELECT a.id, a.external_id, a.name, a.email, a.tier, a.suspended_at, a.created_at, b.customer_id
+SELECT a.id, a.external_id, a.name, a.email, a.tier, a.suspended_at, a.created_at, a.rate_requests, a.rate_seconds, b.customer_id
 FROM accounts a LEFT JOIN billing_accounts b ON b.account_id = a.id
 WHERE ($1::text IS NULL OR a.id < $1)
   AND ($2::text IS NULL OR a.external_id = $2)
@@ -96,14 +100,16 @@ type ListAccountsParams struct {
 }
 
 type ListAccountsRow struct {
-	ID          string
-	ExternalID  *string
-	Name        string
-	Email       *string
-	Tier        string
-	SuspendedAt *time.Time
-	CreatedAt   time.Time
-	CustomerID  *string
+	ID           string
+	ExternalID   *string
+	Name         string
+	Email        *string
+	Tier         string
+	SuspendedAt  *time.Time
+	CreatedAt    time.Time
+	RateRequests *int32
+	RateSeconds  *int32
+	CustomerID   *string
 }
 
 func (q *Queries) ListAccounts(ctx context.Context, arg ListAccountsParams) ([]ListAccountsRow, error) {
@@ -123,6 +129,8 @@ func (q *Queries) ListAccounts(ctx context.Context, arg ListAccountsParams) ([]L
 			&i.Tier,
 			&i.SuspendedAt,
 			&i.CreatedAt,
+			&i.RateRequests,
+			&i.RateSeconds,
 			&i.CustomerID,
 		); err != nil {
 			return nil, err

@@ -10,6 +10,140 @@ import (
 	"time"
 )
 
+const accountsWithExpiredReservations = `-- name: AccountsWithExpiredReservations :many
+SELECT DISTINCT account_id FROM (
+    SELECT account_id FROM reservations WHERE state = 'held' AND expires_at <= $1::timestamptz
+    ORDER BY expires_at LIMIT $2
+) AS expired
+`
+
+type AccountsWithExpiredReservationsParams struct {
+	Now     time.Time
+	MaxRows int32
+}
+
+func (q *Queries) AccountsWithExpiredReservations(ctx context.Context, arg AccountsWithExpiredReservationsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, accountsWithExpiredReservations, arg.Now, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var account_id string
+		if err := rows.Scan(&account_id); err != nil {
+			return nil, err
+		}
+		items = append(items, account_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const addToBalances = `-- name: AddToBalances :exec
+UPDATE balances b
+SET tts = b.tts + d.tts, stt = b.stt + d.stt, llm = b.llm + d.llm, rag = b.rag + d.rag,
+    requests = b.requests + d.requests, held = b.held + d.held, granted = b.granted + d.granted
+FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::integer[]) AS period,
+             unnest($3::bigint[]) AS tts, unnest($4::bigint[]) AS stt,
+             unnest($5::bigint[]) AS llm, unnest($6::bigint[]) AS rag,
+             unnest($7::bigint[]) AS requests, unnest($8::bigint[]) AS held,
+             unnest($9::bigint[]) AS granted) AS d
+WHERE b.account_id = d.account_id AND b.period = d.period
+`
+
+type AddToBalancesParams struct {
+	AccountIds []string
+	Periods    []int32
+	Tts        []int64
+	Stt        []int64
+	Llm        []int64
+	Rag        []int64
+	Requests   []int64
+	Held       []int64
+	Granted    []int64
+}
+
+func (q *Queries) AddToBalances(ctx context.Context, arg AddToBalancesParams) error {
+	_, err := q.db.Exec(ctx, addToBalances,
+		arg.AccountIds,
+		arg.Periods,
+		arg.Tts,
+		arg.Stt,
+		arg.Llm,
+		arg.Rag,
+		arg.Requests,
+		arg.Held,
+		arg.Granted,
+	)
+	return err
+}
+
+const addToKeyBudgets = `-- name: AddToKeyBudgets :exec
+UPDATE key_budgets b
+SET used = b.used + d.used, held = b.held + d.held,
+    credit_limit = CASE d.credit_limit WHEN -1 THEN NULL WHEN -2 THEN b.credit_limit
+                   ELSE greatest(d.credit_limit, b.used + b.held) END
+FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::text[]) AS family,
+             unnest($3::integer[]) AS period, unnest($4::bigint[]) AS used,
+             unnest($5::bigint[]) AS held, unnest($6::bigint[]) AS credit_limit) AS d
+WHERE b.account_id = d.account_id AND b.family = d.family AND b.period = d.period
+`
+
+type AddToKeyBudgetsParams struct {
+	AccountIds   []string
+	Families     []string
+	Periods      []int32
+	Used         []int64
+	Held         []int64
+	CreditLimits []int64
+}
+
+// A limit of -1 is none, -2 leaves it. One that was lowered under what is used and held already must not fail the
+// check, but nothing may be added beyond it.
+func (q *Queries) AddToKeyBudgets(ctx context.Context, arg AddToKeyBudgetsParams) error {
+	_, err := q.db.Exec(ctx, addToKeyBudgets,
+		arg.AccountIds,
+		arg.Families,
+		arg.Periods,
+		arg.Used,
+		arg.Held,
+		arg.CreditLimits,
+	)
+	return err
+}
+
+const addToUsageTotals = `-- name: AddToUsageTotals :exec
+INSERT INTO usage_totals AS t (account_id, hour, key_id, category, credits, requests)
+SELECT unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::text[]),
+       unnest($4::text[]), unnest($5::bigint[]), unnest($6::bigint[])
+ON CONFLICT (account_id, hour, key_id, category)
+DO UPDATE SET credits = t.credits + excluded.credits, requests = t.requests + excluded.requests
+`
+
+type AddToUsageTotalsParams struct {
+	AccountIds []string
+	Hours      []time.Time
+	KeyIds     []string
+	Categories []string
+	Credits    []int64
+	Requests   []int64
+}
+
+func (q *Queries) AddToUsageTotals(ctx context.Context, arg AddToUsageTotalsParams) error {
+	_, err := q.db.Exec(ctx, addToUsageTotals,
+		arg.AccountIds,
+		arg.Hours,
+		arg.KeyIds,
+		arg.Categories,
+		arg.Credits,
+		arg.Requests,
+	)
+	return err
+}
+
 const changePeriod = `-- name: ChangePeriod :exec
 UPDATE balances SET tier = $1, capped = $2, granted = granted + $3,
     included = included + $3
@@ -50,23 +184,86 @@ func (q *Queries) ClosePeriod(ctx context.Context, arg ClosePeriodParams) error 
 	return err
 }
 
-const existingAccounts = `-- name: ExistingAccounts :many
-SELECT id FROM accounts WHERE id = ANY ($1::text[])
+const endReservation = `-- name: EndReservation :exec
+UPDATE reservations
+SET state = $1, credits = $2, uncollected = $3,
+    settlement = $4
+WHERE id = $5
 `
 
-func (q *Queries) ExistingAccounts(ctx context.Context, ids []string) ([]string, error) {
-	rows, err := q.db.Query(ctx, existingAccounts, ids)
+type EndReservationParams struct {
+	State       string
+	Credits     *int64
+	Uncollected *int64
+	Settlement  []byte
+	ID          string
+}
+
+func (q *Queries) EndReservation(ctx context.Context, arg EndReservationParams) error {
+	_, err := q.db.Exec(ctx, endReservation,
+		arg.State,
+		arg.Credits,
+		arg.Uncollected,
+		arg.Settlement,
+		arg.ID,
+	)
+	return err
+}
+
+const ensureKeyBudgets = `-- name: EnsureKeyBudgets :exec
+INSERT INTO key_budgets (account_id, family, period)
+SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::integer[])
+ON CONFLICT DO NOTHING
+`
+
+type EnsureKeyBudgetsParams struct {
+	AccountIds []string
+	Families   []string
+	Periods    []int32
+}
+
+// Before AddToKeyBudgets: a row that is inserted must pass the checks, and what is added may be negative.
+func (q *Queries) EnsureKeyBudgets(ctx context.Context, arg EnsureKeyBudgetsParams) error {
+	_, err := q.db.Exec(ctx, ensureKeyBudgets, arg.AccountIds, arg.Families, arg.Periods)
+	return err
+}
+
+const expireReservations = `-- name: ExpireReservations :many
+UPDATE reservations SET state = 'expired'
+WHERE account_id = ANY ($1::text[]) AND state = 'held' AND expires_at <= $2::timestamptz
+RETURNING account_id, period, coalesce(family, '')::text AS family, held
+`
+
+type ExpireReservationsParams struct {
+	AccountIds []string
+	Now        time.Time
+}
+
+type ExpireReservationsRow struct {
+	AccountID string
+	Period    int32
+	Family    string
+	Held      int64
+}
+
+func (q *Queries) ExpireReservations(ctx context.Context, arg ExpireReservationsParams) ([]ExpireReservationsRow, error) {
+	rows, err := q.db.Query(ctx, expireReservations, arg.AccountIds, arg.Now)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []string{}
+	items := []ExpireReservationsRow{}
 	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
+		var i ExpireReservationsRow
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Period,
+			&i.Family,
+			&i.Held,
+		); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -74,32 +271,179 @@ func (q *Queries) ExistingAccounts(ctx context.Context, ids []string) ([]string,
 	return items, nil
 }
 
-const findUsageEvents = `-- name: FindUsageEvents :many
-SELECT id, credits, fingerprint FROM usage_events
-WHERE account_id = $1 AND id = ANY ($2::text[])
+const findEventToReverse = `-- name: FindEventToReverse :one
+SELECT e.period, e.key_id, coalesce(k.family, '')::text AS family, k.credit_limit, e.category, e.credits, e.reverses
+FROM usage_events e LEFT JOIN api_keys k ON k.id = e.key_id
+WHERE e.account_id = $1 AND e.id = $2
 `
 
-type FindUsageEventsParams struct {
+type FindEventToReverseParams struct {
 	AccountID string
-	Ids       []string
+	ID        string
 }
 
-type FindUsageEventsRow struct {
+type FindEventToReverseRow struct {
+	Period      int32
+	KeyID       *string
+	Family      string
+	CreditLimit *int64
+	Category    string
+	Credits     int64
+	Reverses    *string
+}
+
+func (q *Queries) FindEventToReverse(ctx context.Context, arg FindEventToReverseParams) (FindEventToReverseRow, error) {
+	row := q.db.QueryRow(ctx, findEventToReverse, arg.AccountID, arg.ID)
+	var i FindEventToReverseRow
+	err := row.Scan(
+		&i.Period,
+		&i.KeyID,
+		&i.Family,
+		&i.CreditLimit,
+		&i.Category,
+		&i.Credits,
+		&i.Reverses,
+	)
+	return i, err
+}
+
+const findEvents = `-- name: FindEvents :many
+SELECT e.account_id, e.id, e.credits, e.late, e.fingerprint
+FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::text[]) AS id) AS sent
+CROSS JOIN LATERAL (
+    SELECT account_id, id, period, key_id, category, provider, quantity, output_quantity, byok, credits, occurred_at, recorded_at, fingerprint, late, reverses, uncollected FROM usage_events u WHERE u.account_id = sent.account_id AND u.id = sent.id LIMIT 1
+) AS e
+`
+
+type FindEventsParams struct {
+	AccountIds []string
+	Ids        []string
+}
+
+type FindEventsRow struct {
+	AccountID   string
 	ID          string
 	Credits     int64
+	Late        bool
 	Fingerprint []byte
 }
 
-func (q *Queries) FindUsageEvents(ctx context.Context, arg FindUsageEventsParams) ([]FindUsageEventsRow, error) {
-	rows, err := q.db.Query(ctx, findUsageEvents, arg.AccountID, arg.Ids)
+func (q *Queries) FindEvents(ctx context.Context, arg FindEventsParams) ([]FindEventsRow, error) {
+	rows, err := q.db.Query(ctx, findEvents, arg.AccountIds, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []FindUsageEventsRow{}
+	items := []FindEventsRow{}
 	for rows.Next() {
-		var i FindUsageEventsRow
-		if err := rows.Scan(&i.ID, &i.Credits, &i.Fingerprint); err != nil {
+		var i FindEventsRow
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.ID,
+			&i.Credits,
+			&i.Late,
+			&i.Fingerprint,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const findReservation = `-- name: FindReservation :one
+
+SELECT id, account_id, event_id, period, key_id, family, category, held, state, credits, uncollected, fingerprint, settlement, created_at, expires_at FROM reservations WHERE id = $1
+`
+
+// Reservations. Whoever writes one holds the row of the account's current period.
+func (q *Queries) FindReservation(ctx context.Context, id string) (Reservation, error) {
+	row := q.db.QueryRow(ctx, findReservation, id)
+	var i Reservation
+	err := row.Scan(
+		&i.ID,
+		&i.AccountID,
+		&i.EventID,
+		&i.Period,
+		&i.KeyID,
+		&i.Family,
+		&i.Category,
+		&i.Held,
+		&i.State,
+		&i.Credits,
+		&i.Uncollected,
+		&i.Fingerprint,
+		&i.Settlement,
+		&i.CreatedAt,
+		&i.ExpiresAt,
+	)
+	return i, err
+}
+
+const findReservationOfEvent = `-- name: FindReservationOfEvent :one
+SELECT id, account_id, event_id, period, key_id, family, category, held, state, credits, uncollected, fingerprint, settlement, created_at, expires_at FROM reservations WHERE account_id = $1 AND event_id = $2
+`
+
+type FindReservationOfEventParams struct {
+	AccountID string
+	EventID   string
+}
+
+func (q *Queries) FindReservationOfEvent(ctx context.Context, arg FindReservationOfEventParams) (Reservation, error) {
+	row := q.db.QueryRow(ctx, findReservationOfEvent, arg.AccountID, arg.EventID)
+	var i Reservation
+	err := row.Scan(
+		&i.ID,
+		&i.AccountID,
+		&i.EventID,
+		&i.Period,
+		&i.KeyID,
+		&i.Family,
+		&i.Category,
+		&i.Held,
+		&i.State,
+		&i.Credits,
+		&i.Uncollected,
+		&i.Fingerprint,
+		&i.Settlement,
+		&i.CreatedAt,
+		&i.ExpiresAt,
+	)
+	return i, err
+}
+
+const findReservedEvents = `-- name: FindReservedEvents :many
+SELECT r.account_id, r.event_id
+FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::text[]) AS id) AS sent
+CROSS JOIN LATERAL (
+    SELECT v.account_id, v.event_id FROM reservations v
+    WHERE v.account_id = sent.account_id AND v.event_id = sent.id LIMIT 1
+) AS r
+`
+
+type FindReservedEventsParams struct {
+	AccountIds []string
+	Ids        []string
+}
+
+type FindReservedEventsRow struct {
+	AccountID string
+	EventID   string
+}
+
+func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEventsParams) ([]FindReservedEventsRow, error) {
+	rows, err := q.db.Query(ctx, findReservedEvents, arg.AccountIds, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindReservedEventsRow{}
+	for rows.Next() {
+		var i FindReservedEventsRow
+		if err := rows.Scan(&i.AccountID, &i.EventID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -147,6 +491,66 @@ func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) er
 	return err
 }
 
+const insertEvents = `-- name: InsertEvents :exec
+INSERT INTO usage_events (account_id, id, period, key_id, category, provider, quantity, output_quantity, byok,
+                          credits, uncollected, late, reverses, occurred_at, recorded_at, fingerprint)
+SELECT account_id, id, period, nullif(key_id, ''), category, nullif(provider, ''), nullif(quantity, -1),
+       nullif(output_quantity, -1), byok, credits, uncollected, late, nullif(reverses, ''), occurred_at,
+       $1::timestamptz, fingerprint
+FROM (SELECT unnest($2::text[]) AS account_id, unnest($3::text[]) AS id,
+             unnest($4::integer[]) AS period, unnest($5::text[]) AS key_id,
+             unnest($6::text[]) AS category, unnest($7::text[]) AS provider,
+             unnest($8::bigint[]) AS quantity,
+             unnest($9::bigint[]) AS output_quantity,
+             unnest($10::boolean[]) AS byok, unnest($11::bigint[]) AS credits,
+             unnest($12::bigint[]) AS uncollected, unnest($13::boolean[]) AS late,
+             unnest($14::text[]) AS reverses,
+             unnest($15::timestamptz[]) AS occurred_at,
+             unnest($16::bytea[]) AS fingerprint) AS sent
+`
+
+type InsertEventsParams struct {
+	RecordedAt       time.Time
+	AccountIds       []string
+	Ids              []string
+	Periods          []int32
+	KeyIds           []string
+	Categories       []string
+	Providers        []string
+	Quantities       []int64
+	OutputQuantities []int64
+	Byoks            []bool
+	Credits          []int64
+	Uncollecteds     []int64
+	Lates            []bool
+	Reverses         []string
+	OccurredAts      []time.Time
+	Fingerprints     [][]byte
+}
+
+// ” and -1 stand for NULL.
+func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) error {
+	_, err := q.db.Exec(ctx, insertEvents,
+		arg.RecordedAt,
+		arg.AccountIds,
+		arg.Ids,
+		arg.Periods,
+		arg.KeyIds,
+		arg.Categories,
+		arg.Providers,
+		arg.Quantities,
+		arg.OutputQuantities,
+		arg.Byoks,
+		arg.Credits,
+		arg.Uncollecteds,
+		arg.Lates,
+		arg.Reverses,
+		arg.OccurredAts,
+		arg.Fingerprints,
+	)
+	return err
+}
+
 const insertGrant = `-- name: InsertGrant :exec
 INSERT INTO credit_grants (id, account_id, period, kind, amount, source, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -175,41 +579,69 @@ func (q *Queries) InsertGrant(ctx context.Context, arg InsertGrantParams) error 
 	return err
 }
 
-type InsertUsageEventsParams struct {
-	AccountID      string
-	ID             string
-	Period         int32
-	KeyID          *string
-	Category       string
-	Provider       *string
-	Quantity       *int64
-	OutputQuantity *int64
-	Byok           bool
-	Credits        int64
-	OccurredAt     time.Time
-	RecordedAt     time.Time
-	Fingerprint    []byte
-}
-
-const keyAccounts = `-- name: KeyAccounts :many
-SELECT id, account_id FROM api_keys WHERE id = ANY ($1::text[])
+const insertReservation = `-- name: InsertReservation :exec
+INSERT INTO reservations (id, account_id, event_id, period, key_id, family, category, held, state, fingerprint,
+                          created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'held', $9, $10, $11)
 `
 
-type KeyAccountsRow struct {
-	ID        string
-	AccountID string
+type InsertReservationParams struct {
+	ID          string
+	AccountID   string
+	EventID     string
+	Period      int32
+	KeyID       *string
+	Family      *string
+	Category    string
+	Held        int64
+	Fingerprint []byte
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
 }
 
-func (q *Queries) KeyAccounts(ctx context.Context, ids []string) ([]KeyAccountsRow, error) {
-	rows, err := q.db.Query(ctx, keyAccounts, ids)
+func (q *Queries) InsertReservation(ctx context.Context, arg InsertReservationParams) error {
+	_, err := q.db.Exec(ctx, insertReservation,
+		arg.ID,
+		arg.AccountID,
+		arg.EventID,
+		arg.Period,
+		arg.KeyID,
+		arg.Family,
+		arg.Category,
+		arg.Held,
+		arg.Fingerprint,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+	)
+	return err
+}
+
+const keyOwners = `-- name: KeyOwners :many
+SELECT id, account_id, family, credit_limit FROM api_keys WHERE id = ANY ($1::text[])
+`
+
+type KeyOwnersRow struct {
+	ID          string
+	AccountID   string
+	Family      string
+	CreditLimit *int64
+}
+
+func (q *Queries) KeyOwners(ctx context.Context, ids []string) ([]KeyOwnersRow, error) {
+	rows, err := q.db.Query(ctx, keyOwners, ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []KeyAccountsRow{}
+	items := []KeyOwnersRow{}
 	for rows.Next() {
-		var i KeyAccountsRow
-		if err := rows.Scan(&i.ID, &i.AccountID); err != nil {
+		var i KeyOwnersRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.AccountID,
+			&i.Family,
+			&i.CreditLimit,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -221,7 +653,7 @@ func (q *Queries) KeyAccounts(ctx context.Context, ids []string) ([]KeyAccountsR
 }
 
 const latestBalance = `-- name: LatestBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests, held FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1
 `
 
 func (q *Queries) LatestBalance(ctx context.Context, accountID string) (Balance, error) {
@@ -245,8 +677,92 @@ func (q *Queries) LatestBalance(ctx context.Context, accountID string) (Balance,
 		&i.Rag,
 		&i.Used,
 		&i.Requests,
+		&i.Held,
 	)
 	return i, err
+}
+
+const latestKeyBudgets = `-- name: LatestKeyBudgets :many
+SELECT b.account_id, b.family, b.period, b.used, b.held
+FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::text[]) AS family) AS wanted
+CROSS JOIN LATERAL (
+    SELECT account_id, family, period, used, held, credit_limit FROM key_budgets k WHERE k.account_id = wanted.account_id AND k.family = wanted.family
+    ORDER BY period DESC LIMIT 1
+) AS b
+`
+
+type LatestKeyBudgetsParams struct {
+	AccountIds []string
+	Families   []string
+}
+
+type LatestKeyBudgetsRow struct {
+	AccountID string
+	Family    string
+	Period    int32
+	Used      int64
+	Held      int64
+}
+
+// The latest period that each family of keys spent in.
+func (q *Queries) LatestKeyBudgets(ctx context.Context, arg LatestKeyBudgetsParams) ([]LatestKeyBudgetsRow, error) {
+	rows, err := q.db.Query(ctx, latestKeyBudgets, arg.AccountIds, arg.Families)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LatestKeyBudgetsRow{}
+	for rows.Next() {
+		var i LatestKeyBudgetsRow
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Family,
+			&i.Period,
+			&i.Used,
+			&i.Held,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const latestPeriods = `-- name: LatestPeriods :many
+SELECT b.account_id, b.period
+FROM (SELECT unnest($1::text[]) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT v.account_id, v.period FROM balances v WHERE v.account_id = wanted.id ORDER BY period DESC LIMIT 1
+) AS b
+`
+
+type LatestPeriodsRow struct {
+	AccountID string
+	Period    int32
+}
+
+// For who has locked periods: as it waited, others may have begun.
+func (q *Queries) LatestPeriods(ctx context.Context, accountIds []string) ([]LatestPeriodsRow, error) {
+	rows, err := q.db.Query(ctx, latestPeriods, accountIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LatestPeriodsRow{}
+	for rows.Next() {
+		var i LatestPeriodsRow
+		if err := rows.Scan(&i.AccountID, &i.Period); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const lockAccountTier = `-- name: LockAccountTier :one
@@ -267,7 +783,7 @@ func (q *Queries) LockAccountTier(ctx context.Context, id string) (LockAccountTi
 }
 
 const lockLatestBalance = `-- name: LockLatestBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests, held FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockLatestBalance(ctx context.Context, accountID string) (Balance, error) {
@@ -291,37 +807,101 @@ func (q *Queries) LockLatestBalance(ctx context.Context, accountID string) (Bala
 		&i.Rag,
 		&i.Used,
 		&i.Requests,
+		&i.Held,
 	)
 	return i, err
 }
 
-const spend = `-- name: Spend :exec
-UPDATE balances
-SET tts = tts + $1, stt = stt + $2, llm = llm + $3, rag = rag + $4,
-    requests = requests + $5
-WHERE account_id = $6 AND period = $7
+const lockLatestBalances = `-- name: LockLatestBalances :many
+SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.capped, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.used, b.requests, b.held,
+       (b.held > 0 AND EXISTS (
+           SELECT FROM reservations r
+           WHERE r.account_id = b.account_id AND r.state = 'held' AND r.expires_at <= $1::timestamptz
+       ))::boolean AS expired
+FROM (SELECT unnest($2::text[]) AS id) AS wanted
+CROSS JOIN LATERAL (
+    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests, held FROM balances WHERE account_id = wanted.id ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
+) AS b
 `
 
-type SpendParams struct {
+type LockLatestBalancesParams struct {
+	Now        time.Time
+	AccountIds []string
+}
+
+type LockLatestBalancesRow struct {
+	AccountID string
+	Period    int32
+	Source    string
+	Anchor    time.Time
+	Months    int32
+	StartsAt  time.Time
+	EndsAt    time.Time
+	Tier      string
+	Capped    bool
+	Granted   int64
+	Included  int64
 	Tts       int64
 	Stt       int64
 	Llm       int64
 	Rag       int64
+	Used      int64
 	Requests  int64
-	AccountID string
-	Period    int32
+	Held      int64
+	Expired   bool
 }
 
-func (q *Queries) Spend(ctx context.Context, arg SpendParams) error {
-	_, err := q.db.Exec(ctx, spend,
-		arg.Tts,
-		arg.Stt,
-		arg.Llm,
-		arg.Rag,
-		arg.Requests,
-		arg.AccountID,
-		arg.Period,
-	)
+// In the order of the ids. expired is a hint, from before the wait for the locks, that holds have run out.
+func (q *Queries) LockLatestBalances(ctx context.Context, arg LockLatestBalancesParams) ([]LockLatestBalancesRow, error) {
+	rows, err := q.db.Query(ctx, lockLatestBalances, arg.Now, arg.AccountIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LockLatestBalancesRow{}
+	for rows.Next() {
+		var i LockLatestBalancesRow
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Period,
+			&i.Source,
+			&i.Anchor,
+			&i.Months,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Tier,
+			&i.Capped,
+			&i.Granted,
+			&i.Included,
+			&i.Tts,
+			&i.Stt,
+			&i.Llm,
+			&i.Rag,
+			&i.Used,
+			&i.Requests,
+			&i.Held,
+			&i.Expired,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const planBatch = `-- name: PlanBatch :exec
+
+SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+`
+
+// The queries of a batch of events. They take arrays of equal lengths. LATERAL with LIMIT, and PlanBatch, keep the
+// planner at a look-up in the index for each row: a plan is kept for long, and one that was made while a table was
+// small would read all of it.
+func (q *Queries) PlanBatch(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, planBatch)
 	return err
 }
 

@@ -10,36 +10,112 @@ import (
 	"time"
 )
 
-const findKeyByHash = `-- name: FindKeyByHash :one
-SELECT k.id, k.account_id, k.expires_at, k.revoked_at, a.suspended_at
+const findKeysByHash = `-- name: FindKeysByHash :many
+SELECT k.hash, k.id, k.account_id, k.family, k.expires_at, k.revoked_at, k.enabled, k.scopes, k.credit_limit,
+       k.rate_requests, k.rate_seconds, k.allowed_ips, k.metadata,
+       a.tier, a.suspended_at, a.rate_requests AS account_rate_requests, a.rate_seconds AS account_rate_seconds
 FROM api_keys k JOIN accounts a ON a.id = k.account_id
 WHERE k.hash = ANY ($1::bytea[])
 `
 
-type FindKeyByHashRow struct {
-	ID          string
-	AccountID   string
-	ExpiresAt   *time.Time
-	RevokedAt   *time.Time
-	SuspendedAt *time.Time
+type FindKeysByHashRow struct {
+	Hash                []byte
+	ID                  string
+	AccountID           string
+	Family              string
+	ExpiresAt           *time.Time
+	RevokedAt           *time.Time
+	Enabled             bool
+	Scopes              []string
+	CreditLimit         *int64
+	RateRequests        *int32
+	RateSeconds         *int32
+	AllowedIps          []string
+	Metadata            []byte
+	Tier                string
+	SuspendedAt         *time.Time
+	AccountRateRequests *int32
+	AccountRateSeconds  *int32
 }
 
-func (q *Queries) FindKeyByHash(ctx context.Context, hashes [][]byte) (FindKeyByHashRow, error) {
-	row := q.db.QueryRow(ctx, findKeyByHash, hashes)
-	var i FindKeyByHashRow
+func (q *Queries) FindKeysByHash(ctx context.Context, hashes [][]byte) ([]FindKeysByHashRow, error) {
+	rows, err := q.db.Query(ctx, findKeysByHash, hashes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FindKeysByHashRow{}
+	for rows.Next() {
+		var i FindKeysByHashRow
+		if err := rows.Scan(
+			&i.Hash,
+			&i.ID,
+			&i.AccountID,
+			&i.Family,
+			&i.ExpiresAt,
+			&i.RevokedAt,
+			&i.Enabled,
+			&i.Scopes,
+			&i.CreditLimit,
+			&i.RateRequests,
+			&i.RateSeconds,
+			&i.AllowedIps,
+			&i.Metadata,
+			&i.Tier,
+			&i.SuspendedAt,
+			&i.AccountRateRequests,
+			&i.AccountRateSeconds,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const getKey = `-- name: GetKey :one
+SELECT id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, last_used_at, revoked_at, rotated_to, family, enabled, scopes, credit_limit, rate_requests, rate_seconds, allowed_ips, metadata FROM api_keys WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL
+`
+
+type GetKeyParams struct {
+	AccountID string
+	ID        string
+}
+
+func (q *Queries) GetKey(ctx context.Context, arg GetKeyParams) (APIKey, error) {
+	row := q.db.QueryRow(ctx, getKey, arg.AccountID, arg.ID)
+	var i APIKey
 	err := row.Scan(
 		&i.ID,
 		&i.AccountID,
+		&i.Hash,
+		&i.PepperVersion,
+		&i.Prefix,
+		&i.Name,
+		&i.CreatedAt,
 		&i.ExpiresAt,
+		&i.LastUsedAt,
 		&i.RevokedAt,
-		&i.SuspendedAt,
+		&i.RotatedTo,
+		&i.Family,
+		&i.Enabled,
+		&i.Scopes,
+		&i.CreditLimit,
+		&i.RateRequests,
+		&i.RateSeconds,
+		&i.AllowedIps,
+		&i.Metadata,
 	)
 	return i, err
 }
 
 const insertKey = `-- name: InsertKey :exec
-INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, family, enabled, scopes,
+                      credit_limit, rate_requests, rate_seconds, allowed_ips, metadata)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 `
 
 type InsertKeyParams struct {
@@ -51,6 +127,14 @@ type InsertKeyParams struct {
 	Name          string
 	CreatedAt     time.Time
 	ExpiresAt     *time.Time
+	Family        string
+	Enabled       bool
+	Scopes        []string
+	CreditLimit   *int64
+	RateRequests  *int32
+	RateSeconds   *int32
+	AllowedIps    []string
+	Metadata      []byte
 }
 
 func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
@@ -63,6 +147,14 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 		arg.Name,
 		arg.CreatedAt,
 		arg.ExpiresAt,
+		arg.Family,
+		arg.Enabled,
+		arg.Scopes,
+		arg.CreditLimit,
+		arg.RateRequests,
+		arg.RateSeconds,
+		arg.AllowedIps,
+		arg.Metadata,
 	)
 	return err
 }
@@ -84,46 +176,56 @@ func (q *Queries) KeyExists(ctx context.Context, arg KeyExistsParams) (bool, err
 }
 
 const listKeys = `-- name: ListKeys :many
-SELECT id, name, prefix, created_at, expires_at, last_used_at
-FROM api_keys
+SELECT id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, last_used_at, revoked_at, rotated_to, family, enabled, scopes, credit_limit, rate_requests, rate_seconds, allowed_ips, metadata FROM api_keys
 WHERE account_id = $1
   AND revoked_at IS NULL
-  AND ($2::text IS NULL OR id < $2)
+  AND (rotated_to IS NULL OR expires_at > $2::timestamptz) -- the old one of an overlap that is over is gone
+  AND ($3::text IS NULL OR id < $3)
 ORDER BY id DESC
-LIMIT $3
+LIMIT $4
 `
 
 type ListKeysParams struct {
 	AccountID string
+	Now       time.Time
 	Before    *string
 	MaxRows   int32
 }
 
-type ListKeysRow struct {
-	ID         string
-	Name       string
-	Prefix     string
-	CreatedAt  time.Time
-	ExpiresAt  *time.Time
-	LastUsedAt *time.Time
-}
-
-func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]ListKeysRow, error) {
-	rows, err := q.db.Query(ctx, listKeys, arg.AccountID, arg.Before, arg.MaxRows)
+func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]APIKey, error) {
+	rows, err := q.db.Query(ctx, listKeys,
+		arg.AccountID,
+		arg.Now,
+		arg.Before,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []ListKeysRow{}
+	items := []APIKey{}
 	for rows.Next() {
-		var i ListKeysRow
+		var i APIKey
 		if err := rows.Scan(
 			&i.ID,
-			&i.Name,
+			&i.AccountID,
+			&i.Hash,
+			&i.PepperVersion,
 			&i.Prefix,
+			&i.Name,
 			&i.CreatedAt,
 			&i.ExpiresAt,
 			&i.LastUsedAt,
+			&i.RevokedAt,
+			&i.RotatedTo,
+			&i.Family,
+			&i.Enabled,
+			&i.Scopes,
+			&i.CreditLimit,
+			&i.RateRequests,
+			&i.RateSeconds,
+			&i.AllowedIps,
+			&i.Metadata,
 		); err != nil {
 			return nil, err
 		}
@@ -136,10 +238,7 @@ func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]ListKeysR
 }
 
 const lockKey = `-- name: LockKey :one
-SELECT id, name, expires_at, revoked_at, rotated_to
-FROM api_keys
-WHERE account_id = $1 AND id = $2
-FOR UPDATE
+SELECT id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, last_used_at, revoked_at, rotated_to, family, enabled, scopes, credit_limit, rate_requests, rate_seconds, allowed_ips, metadata FROM api_keys WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type LockKeyParams struct {
@@ -147,34 +246,42 @@ type LockKeyParams struct {
 	ID        string
 }
 
-type LockKeyRow struct {
-	ID        string
-	Name      string
-	ExpiresAt *time.Time
-	RevokedAt *time.Time
-	RotatedTo *string
-}
-
-func (q *Queries) LockKey(ctx context.Context, arg LockKeyParams) (LockKeyRow, error) {
+func (q *Queries) LockKey(ctx context.Context, arg LockKeyParams) (APIKey, error) {
 	row := q.db.QueryRow(ctx, lockKey, arg.AccountID, arg.ID)
-	var i LockKeyRow
+	var i APIKey
 	err := row.Scan(
 		&i.ID,
+		&i.AccountID,
+		&i.Hash,
+		&i.PepperVersion,
+		&i.Prefix,
 		&i.Name,
+		&i.CreatedAt,
 		&i.ExpiresAt,
+		&i.LastUsedAt,
 		&i.RevokedAt,
 		&i.RotatedTo,
+		&i.Family,
+		&i.Enabled,
+		&i.Scopes,
+		&i.CreditLimit,
+		&i.RateRequests,
+		&i.RateSeconds,
+		&i.AllowedIps,
+		&i.Metadata,
 	)
 	return i, err
 }
 
 const replaceKey = `-- name: ReplaceKey :exec
-UPDATE api_keys SET revoked_at = $1::timestamptz, rotated_to = $2::text
-WHERE account_id = $3 AND id = $4
+UPDATE api_keys
+SET revoked_at = $1, expires_at = $2, rotated_to = $3::text
+WHERE account_id = $4 AND id = $5
 `
 
 type ReplaceKeyParams struct {
-	Now       time.Time
+	RevokedAt *time.Time
+	ExpiresAt *time.Time
 	RotatedTo string
 	AccountID string
 	ID        string
@@ -182,7 +289,8 @@ type ReplaceKeyParams struct {
 
 func (q *Queries) ReplaceKey(ctx context.Context, arg ReplaceKeyParams) error {
 	_, err := q.db.Exec(ctx, replaceKey,
-		arg.Now,
+		arg.RevokedAt,
+		arg.ExpiresAt,
 		arg.RotatedTo,
 		arg.AccountID,
 		arg.ID,
@@ -190,9 +298,10 @@ func (q *Queries) ReplaceKey(ctx context.Context, arg ReplaceKeyParams) error {
 	return err
 }
 
-const revokeKey = `-- name: RevokeKey :execrows
+const revokeKey = `-- name: RevokeKey :one
 UPDATE api_keys SET revoked_at = $1::timestamptz
 WHERE account_id = $2 AND id = $3 AND revoked_at IS NULL
+RETURNING hash
 `
 
 type RevokeKeyParams struct {
@@ -201,12 +310,11 @@ type RevokeKeyParams struct {
 	ID        string
 }
 
-func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) (int64, error) {
-	result, err := q.db.Exec(ctx, revokeKey, arg.Now, arg.AccountID, arg.ID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+func (q *Queries) RevokeKey(ctx context.Context, arg RevokeKeyParams) ([]byte, error) {
+	row := q.db.QueryRow(ctx, revokeKey, arg.Now, arg.AccountID, arg.ID)
+	var hash []byte
+	err := row.Scan(&hash)
+	return hash, err
 }
 
 const touchKeys = `-- name: TouchKeys :exec
@@ -214,7 +322,7 @@ WITH used AS (
     SELECT unnest($1::text[]) AS id, unnest($2::timestamptz[]) AS used_at
 ), locked AS (
     SELECT k.id, used.used_at FROM api_keys k JOIN used ON used.id = k.id
-    ORDER BY k.id FOR UPDATE OF k
+    ORDER BY k.id FOR NO KEY UPDATE OF k
 )
 UPDATE api_keys k SET last_used_at = locked.used_at
 FROM locked
@@ -229,5 +337,44 @@ type TouchKeysParams struct {
 // Locked in the order of their ids, so that two replicas never wait for each other.
 func (q *Queries) TouchKeys(ctx context.Context, arg TouchKeysParams) error {
 	_, err := q.db.Exec(ctx, touchKeys, arg.Ids, arg.UsedAt)
+	return err
+}
+
+const updateKey = `-- name: UpdateKey :exec
+UPDATE api_keys
+SET name = $1, expires_at = $2, enabled = $3, scopes = $4,
+    credit_limit = $5, rate_requests = $6,
+    rate_seconds = $7, allowed_ips = $8, metadata = $9
+WHERE account_id = $10 AND id = $11
+`
+
+type UpdateKeyParams struct {
+	Name         string
+	ExpiresAt    *time.Time
+	Enabled      bool
+	Scopes       []string
+	CreditLimit  *int64
+	RateRequests *int32
+	RateSeconds  *int32
+	AllowedIps   []string
+	Metadata     []byte
+	AccountID    string
+	ID           string
+}
+
+func (q *Queries) UpdateKey(ctx context.Context, arg UpdateKeyParams) error {
+	_, err := q.db.Exec(ctx, updateKey,
+		arg.Name,
+		arg.ExpiresAt,
+		arg.Enabled,
+		arg.Scopes,
+		arg.CreditLimit,
+		arg.RateRequests,
+		arg.RateSeconds,
+		arg.AllowedIps,
+		arg.Metadata,
+		arg.AccountID,
+		arg.ID,
+	)
 	return err
 }

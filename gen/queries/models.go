@@ -20,16 +20,26 @@ type APIKey struct {
 	LastUsedAt    *time.Time
 	RevokedAt     *time.Time
 	RotatedTo     *string
+	Family        string
+	Enabled       bool
+	Scopes        []string
+	CreditLimit   *int64
+	RateRequests  *int32
+	RateSeconds   *int32
+	AllowedIps    []string
+	Metadata      []byte
 }
 
 type Account struct {
-	ID          string
-	ExternalID  *string
-	Name        string
-	Email       *string
-	Tier        string
-	SuspendedAt *time.Time
-	CreatedAt   time.Time
+	ID           string
+	ExternalID   *string
+	Name         string
+	Email        *string
+	Tier         string
+	SuspendedAt  *time.Time
+	CreatedAt    time.Time
+	RateRequests *int32
+	RateSeconds  *int32
 }
 
 type Balance struct {
@@ -50,6 +60,7 @@ type Balance struct {
 	Rag       int64
 	Used      int64
 	Requests  int64
+	Held      int64
 }
 
 type BillingAccount struct {
@@ -81,6 +92,49 @@ type IdempotencyKey struct {
 	CreatedAt   time.Time
 }
 
+type Invalidation struct {
+	Singleton bool
+	Seq       int64
+}
+
+type KeyBudget struct {
+	AccountID   string
+	Family      string
+	Period      int32
+	Used        int64
+	Held        int64
+	CreditLimit *int64
+}
+
+type RateWindow struct {
+	Subject  string
+	StartsAt time.Time
+	Taken    int64
+}
+
+type Replica struct {
+	ID    string
+	Acked int64
+}
+
+type Reservation struct {
+	ID          string
+	AccountID   string
+	EventID     string
+	Period      int32
+	KeyID       *string
+	Family      *string
+	Category    string
+	Held        int64
+	State       string
+	Credits     *int64
+	Uncollected *int64
+	Fingerprint []byte
+	Settlement  []byte
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+}
+
 type StripeEvent struct {
 	ID        string
 	Type      string
@@ -102,4 +156,16 @@ type UsageEvent struct {
 	OccurredAt     time.Time
 	RecordedAt     time.Time
 	Fingerprint    []byte
+	Late           bool
+	Reverses       *string
+	Uncollected    int64
+}
+
+type UsageTotal struct {
+	AccountID string
+	Hour      time.Time
+	KeyID     string
+	Category  string
+	Credits   int64
+	Requests  int64
 }

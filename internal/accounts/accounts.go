@@ -7,6 +7,7 @@ import (
 
 	"github.com/keymeter/keymeter/internal/fault"
 	"github.com/keymeter/keymeter/internal/ids"
+	"github.com/keymeter/keymeter/internal/leases"
 	"github.com/keymeter/keymeter/internal/plans"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
@@ -92,23 +93,36 @@ func (a *Accounts) checkCursor(ctx context.Context, id string) error {
 	return err
 }
 
-// SuspendTx suspends an account. Every key of it is refused from the commit on.
-func (a *Accounts) SuspendTx(ctx context.Context, tx postgres.Tx, id string) (Account, error) {
+// SuspendTx suspends an account. Its keys are refused from the commit on by whoever reads the database, and by
+// everybody once the invalidation has been waited for.
+func (a *Accounts) SuspendTx(ctx context.Context, tx postgres.Tx, id string) (Account, int64, error) {
 	if err := suspend(ctx, tx, id, a.now()); err != nil {
-		return Account{}, err
+		return Account{}, 0, err
 	}
-	return get(ctx, tx, id)
+	return changedTx(ctx, tx, id)
 }
 
 // ResumeTx ends a suspension.
-func (a *Accounts) ResumeTx(ctx context.Context, tx postgres.Tx, id string) (Account, error) {
+func (a *Accounts) ResumeTx(ctx context.Context, tx postgres.Tx, id string) (Account, int64, error) {
 	if err := resume(ctx, tx, id); err != nil {
-		return Account{}, err
+		return Account{}, 0, err
 	}
-	return get(ctx, tx, id)
+	return changedTx(ctx, tx, id)
+}
+
+func changedTx(ctx context.Context, tx postgres.Tx, id string) (Account, int64, error) {
+	account, err := get(ctx, tx, id)
+	if err != nil {
+		return Account{}, 0, err
+	}
+	invalidation, err := leases.TakeTx(ctx, tx, leases.Account(id))
+	return account, invalidation, err
 }
 
 // SetTierTx writes the tier, and nothing else: what it grants is the business of credits.
-func (a *Accounts) SetTierTx(ctx context.Context, tx postgres.Tx, id string, tier plans.Tier) error {
-	return setTier(ctx, tx, id, tier)
+func (a *Accounts) SetTierTx(ctx context.Context, tx postgres.Tx, id string, tier plans.Tier) (invalidation int64, err error) {
+	if err := setTier(ctx, tx, id, tier); err != nil {
+		return 0, err
+	}
+	return leases.TakeTx(ctx, tx, leases.Account(id))
 }

@@ -20,7 +20,9 @@ import (
 	"github.com/keymeter/keymeter/internal/idempotency"
 	"github.com/keymeter/keymeter/internal/ids"
 	"github.com/keymeter/keymeter/internal/keys"
+	"github.com/keymeter/keymeter/internal/leases"
 	"github.com/keymeter/keymeter/internal/postgres"
+	"github.com/keymeter/keymeter/internal/ratelimit"
 	"github.com/keymeter/keymeter/internal/stripe"
 )
 
@@ -39,6 +41,9 @@ type App struct {
 	draining    chan struct{} // closed when the server is told to stop
 	accounts    *accounts.Accounts
 	keys        *keys.Keys
+	holder      *leases.Holder
+	credits     *credits.Credits
+	limits      *ratelimit.Limiter
 	idempotency *idempotency.Keeper
 	handler     http.Handler
 }
@@ -78,18 +83,19 @@ func (a *App) prepareSchema(ctx context.Context) error {
 func (a *App) wire(p parsed) error {
 	source := ids.NewSource(a.outside.Now, a.outside.Rand)
 	a.accounts = accounts.New(a.pool, source, a.outside.Now)
-	a.keys = keys.New(keys.Config{
-		Pool: a.pool, IDs: source, Now: a.outside.Now, Rand: a.outside.Rand, Format: p.format, Peppers: p.peppers,
-	})
+	if err := a.wireKeys(source, p); err != nil {
+		return err
+	}
+	a.limits = ratelimit.New(a.pool, a.outside.Now)
 	a.idempotency = idempotency.New(a.pool, a.outside.Now, a.outside.Rand, p.peppers.Current())
-	balances := credits.New(a.pool, source, a.outside.Now, p.catalogue)
+	a.credits = credits.New(a.pool, source, a.outside.Now, p.catalogue)
 	bill := billing.Config{
-		Pool: a.pool, IDs: source, Now: a.outside.Now, Catalogue: p.catalogue, Accounts: a.accounts, Credits: balances,
-		Redirects: p.redirects,
+		Pool: a.pool, IDs: source, Now: a.outside.Now, Catalogue: p.catalogue, Accounts: a.accounts, Credits: a.credits,
+		Redirects: p.redirects, Await: a.holder.Wait,
 	}
 	edge := httpapi.Config{
-		Accounts: a.accounts, Keys: a.keys, Credits: balances, Idempotency: a.idempotency, IDs: source, Tokens: p.tokens,
-		Now: a.outside.Now, Logger: a.outside.Logger, Ready: a.ready,
+		Pool: a.pool, Accounts: a.accounts, Keys: a.keys, Credits: a.credits, Idempotency: a.idempotency, IDs: source,
+		Limits: a.limits, Tokens: p.tokens, Now: a.outside.Now, Logger: a.outside.Logger, Ready: a.ready, Await: a.await,
 	}
 	if a.cfg.StripeSecretKey != "" {
 		client := stripe.New(stripe.Config{
@@ -102,6 +108,35 @@ func (a *App) wire(p parsed) error {
 	var err error
 	a.handler, err = httpapi.New(edge)
 	return err
+}
+
+// wireKeys connects the keys in memory with the lease under which they may be used.
+func (a *App) wireKeys(source *ids.Source, p parsed) (err error) {
+	var holder *leases.Holder
+	a.keys, err = keys.New(keys.Config{
+		Pool: a.pool, IDs: source, Now: a.outside.Now, Rand: a.outside.Rand, Format: p.format, Peppers: p.peppers,
+		CacheSize: a.cfg.CacheKeys, Leased: func() bool { return holder.Valid() },
+	})
+	if err != nil {
+		return err
+	}
+	holder = leases.New(leases.Config{
+		DatabaseURL: a.cfg.DatabaseURL, Pool: a.pool, ID: source.New("replica"), Logger: a.outside.Logger,
+		OnInvalidate: a.keys.Forget, OnReset: a.keys.ForgetAll,
+	})
+	a.holder = holder
+	return nil
+}
+
+// await waits for an invalidation; 0 is for all that there were.
+func (a *App) await(ctx context.Context, invalidation int64) error {
+	if invalidation == 0 {
+		var err error
+		if invalidation, err = leases.Latest(ctx, a.pool); err != nil {
+			return err
+		}
+	}
+	return a.holder.Wait(ctx, invalidation)
 }
 
 // Handler returns the server's HTTP handler.
@@ -133,7 +168,7 @@ func (a *App) AccountByExternalID(ctx context.Context, externalID string) (accou
 
 // Recognises reports whether a raw key is valid now.
 func (a *App) Recognises(ctx context.Context, rawKey string) bool {
-	_, err := a.keys.Authenticate(ctx, rawKey)
+	_, _, err := a.keys.Authenticate(ctx, rawKey)
 	return err == nil
 }
 
@@ -166,7 +201,10 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // what requests need goes on until they have ended
+	defer stopWork()
 	group, running := errgroup.WithContext(ctx)
+	a.background(running, work, group)
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -176,16 +214,24 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error {
 		<-running.Done()
 		close(a.draining)
+		defer stopWork()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownTimeout)
 		defer cancel()
 		return server.Shutdown(stop)
 	})
-	group.Go(func() error { return a.loop(running, lastUsedEvery, "write last use of keys", a.keys.FlushLastUsed) })
-	group.Go(func() error { return a.loop(running, forgetEvery, "forget idempotency keys", a.idempotency.Forget) })
 	err := group.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, a.keys.FlushLastUsed(last))
+}
+
+// Background runs what requests need beside the handler, until ctx is done: the lease and the ledger. Run does so
+// itself; it is for tests that serve the handler.
+func (a *App) Background(ctx context.Context) error {
+	group, work := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.holder.Run(work) })
+	group.Go(func() error { return a.credits.Run(work) })
+	return group.Wait()
 }
 
 // Close releases the database.

@@ -23,6 +23,7 @@ import (
 type Config struct {
 	DatabaseURL      string        `env:"KEYMETER_DATABASE_URL,required,notEmpty,unset" help:"Postgres, as postgres://user:password@host:5432/database"`
 	DatabaseMaxConns int32         `env:"KEYMETER_DATABASE_MAX_CONNS" envDefault:"20" help:"connections to Postgres at most"`
+	CacheKeys        int           `env:"KEYMETER_CACHE_KEYS" envDefault:"1000000" help:"keys that are kept in memory at most"`
 	MigrateOnStart   bool          `env:"KEYMETER_MIGRATE_ON_START" envDefault:"false" help:"bring the schema up to date before serving"`
 	Addr             string        `env:"KEYMETER_ADDR" envDefault:":8080" help:"address to listen on"`
 	ShutdownTimeout  time.Duration `env:"KEYMETER_SHUTDOWN_TIMEOUT" envDefault:"30s" help:"how long running requests may take once the server is told to stop"`

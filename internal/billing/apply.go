@@ -38,16 +38,21 @@ func (b *Billing) Handle(ctx context.Context, e Event) error {
 		if err != nil {
 			return err
 		}
-		applied := false
+		applied, invalidation := false, int64(0)
 		err = postgres.InTx(ctx, b.Pool, func(tx postgres.Tx) error {
-			applied, err = b.applyTx(ctx, tx, accountID, bought.version, subscriptions)
+			applied, invalidation, err = b.applyTx(ctx, tx, accountID, bought.version, subscriptions)
 			if err != nil || !applied {
 				return err
 			}
 			return recordEvent(ctx, tx, e, accountID, b.Now())
 		})
-		if err != nil || applied {
+		switch {
+		case err != nil:
 			return err
+		case applied && invalidation != 0:
+			return b.Await(ctx, invalidation)
+		case applied:
+			return nil
 		}
 	}
 }
@@ -69,24 +74,25 @@ func (b *Billing) accountOf(ctx context.Context, customerID string) (string, err
 // applyTx writes what follows from the subscriptions, unless something was written since version was read.
 func (b *Billing) applyTx(
 	ctx context.Context, tx postgres.Tx, accountID string, version int64, subscriptions []Subscription,
-) (bool, error) {
+) (applied bool, invalidation int64, err error) {
 	bought, err := lockAccount(ctx, tx, accountID)
 	if err != nil || bought.version != version {
-		return false, err
+		return false, 0, err
 	}
 	current, ok := governing(subscriptions)
 	if !ok && bought.subscriptionID == nil {
-		return true, nil // nothing was bought: a tier set by hand stays
+		return true, 0, nil // nothing was bought: a tier set by hand stays
 	}
 	if err := setSubscription(ctx, tx, accountID, current, ok); err != nil {
-		return false, err
+		return false, 0, err
 	}
-	if !ok || !current.Status.entitles() || current.Tier == "" {
-		return true, b.setPlanTx(ctx, tx, accountID, plans.Free, nil)
+	tier, cycle := plans.Free, (*credits.Cycle)(nil)
+	if ok && current.Status.entitles() && current.Tier != "" {
+		tier = current.Tier
+		cycle = &credits.Cycle{Source: current.ID, Anchor: current.Anchor, Start: current.PeriodStart}
 	}
-	return true, b.setPlanTx(ctx, tx, accountID, current.Tier, &credits.Cycle{
-		Source: current.ID, Anchor: current.Anchor, Start: current.PeriodStart,
-	})
+	invalidation, err = b.setPlanTx(ctx, tx, accountID, tier, cycle)
+	return true, invalidation, err
 }
 
 // governing returns the live subscription that decides: one whose plan is in force before one that is not, then the

@@ -36,6 +36,8 @@ type Config struct {
 	Accounts  *accounts.Accounts
 	Credits   *credits.Credits
 	Provider  Provider
+	// Await returns once no server answers by what was true before the invalidation.
+	Await func(ctx context.Context, invalidation int64) error
 	// Redirects says where users may be sent back to.
 	Redirects Redirects
 }
@@ -76,32 +78,30 @@ func (b *Billing) State(ctx context.Context, accountID string) (State, error) {
 	return state, nil
 }
 
-// SetTier sets an account's tier by hand. It returns ErrTierManaged if a live subscription says what the tier is.
-func (b *Billing) SetTier(ctx context.Context, accountID string, tier plans.Tier) (accounts.Account, error) {
-	var account accounts.Account
-	err := postgres.InTx(ctx, b.Pool, func(tx postgres.Tx) error {
-		var err error
-		if account, err = b.Accounts.GetTx(ctx, tx, accountID); err != nil {
-			return err
-		}
-		bought, err := lockAccount(ctx, tx, accountID)
-		if err != nil {
-			return err
-		}
-		if bought.subscriptionID != nil {
-			return ErrTierManaged
-		}
-		account.Tier = tier
-		return b.setPlanTx(ctx, tx, accountID, tier, nil)
-	})
-	return account, err
+// SetTierTx sets an account's tier by hand. It returns ErrTierManaged if a live subscription says what the tier is.
+func (b *Billing) SetTierTx(
+	ctx context.Context, tx postgres.Tx, accountID string, tier plans.Tier,
+) (account accounts.Account, invalidation int64, err error) {
+	if account, err = b.Accounts.GetTx(ctx, tx, accountID); err != nil {
+		return accounts.Account{}, 0, err
+	}
+	bought, err := lockAccount(ctx, tx, accountID)
+	if err != nil {
+		return accounts.Account{}, 0, err
+	}
+	if bought.subscriptionID != nil {
+		return accounts.Account{}, 0, ErrTierManaged
+	}
+	account.Tier = tier
+	invalidation, err = b.setPlanTx(ctx, tx, accountID, tier, nil)
+	return account, invalidation, err
 }
 
 func (b *Billing) setPlanTx(
 	ctx context.Context, tx postgres.Tx, accountID string, tier plans.Tier, cycle *credits.Cycle,
-) error {
+) (invalidation int64, err error) {
 	if err := b.Credits.ChangePlanTx(ctx, tx, accountID, b.Catalogue.Plan(tier), cycle); err != nil {
-		return err
+		return 0, err
 	}
 	return b.Accounts.SetTierTx(ctx, tx, accountID, tier)
 }

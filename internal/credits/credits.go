@@ -2,12 +2,15 @@
 // balance that they add up to.
 //
 // A period is a row of balances. Whoever opens, closes or changes one holds the row of its account; whoever spends from
-// one holds the period's row. Locks are taken in that order.
+// one holds the row of the current period, and so has what else there is of the account's ledger to itself: its
+// events, totals, reservations and the budgets of its keys. Locks are taken in that order, those of several accounts in
+// the order of their ids.
 package credits
 
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"time"
 
 	"github.com/keymeter/keymeter/internal/fault"
@@ -27,6 +30,7 @@ type Balance struct {
 	Granted            int64
 	Included           int64 // what the plans of this period include; Granted may be less
 	TTS, STT, LLM, RAG int64 // used, by category
+	Held               int64 // for reservations; counts as spent
 	Requests           int64
 	months             int
 }
@@ -35,7 +39,7 @@ type Balance struct {
 func (b Balance) Used() int64 { return b.TTS + b.STT + b.LLM + b.RAG }
 
 // Remaining returns the credits that are left before the cap or the overage, never below 0.
-func (b Balance) Remaining() int64 { return max(0, b.Granted-b.Used()) }
+func (b Balance) Remaining() int64 { return max(0, b.Granted-b.Used()-b.Held) }
 
 // Credits keeps the balances.
 type Credits struct {
@@ -43,11 +47,17 @@ type Credits struct {
 	ids       *ids.Source
 	now       func() time.Time
 	catalogue *plans.Catalogue
+	lanes     [workers]lane
+	seed      maphash.Seed // of the choice of a lane
 }
 
 // New returns the credits in the database behind pool.
 func New(pool *postgres.Pool, source *ids.Source, now func() time.Time, catalogue *plans.Catalogue) *Credits {
-	return &Credits{pool: pool, ids: source, now: now, catalogue: catalogue}
+	c := &Credits{pool: pool, ids: source, now: now, catalogue: catalogue, seed: maphash.MakeSeed()}
+	for i := range c.lanes {
+		c.lanes[i].wake = make(chan struct{}, 1)
+	}
+	return c
 }
 
 var errNoAccount = fault.New(fault.NotFound, "account_not_found", "There is no such account.")
@@ -59,11 +69,40 @@ func (c *Credits) Current(ctx context.Context, accountID string) (Balance, error
 	if err != nil || ok && now.Before(latest.EndsAt) {
 		return latest, err
 	}
-	err = postgres.InTx(ctx, c.pool, func(tx postgres.Tx) error {
+	return c.open(ctx, accountID, now)
+}
+
+func (c *Credits) open(ctx context.Context, accountID string, now time.Time) (Balance, error) {
+	var latest Balance
+	err := postgres.InTx(ctx, c.pool, func(tx postgres.Tx) (err error) {
 		latest, err = c.openTx(ctx, tx, accountID, now)
 		return err
 	})
 	return latest, err
+}
+
+// lockCurrentTx returns the current period and holds its row.
+func (c *Credits) lockCurrentTx(ctx context.Context, tx postgres.Tx, accountID string, now time.Time) (Balance, error) {
+	for {
+		latest, ok, err := latestBalance(ctx, tx, accountID)
+		if err != nil {
+			return Balance{}, err
+		}
+		if !ok || !now.Before(latest.EndsAt) {
+			if _, err := c.openTx(ctx, tx, accountID, now); err != nil {
+				return Balance{}, err
+			}
+		}
+		locked, _, err := lockLatestBalance(ctx, tx, accountID)
+		if err != nil {
+			return Balance{}, err
+		}
+		// While we waited for the row, another period may have begun. Once we hold the last one none can.
+		last, _, err := latestBalance(ctx, tx, accountID)
+		if err != nil || last.Period == locked.Period && now.Before(locked.EndsAt) {
+			return locked, err
+		}
+	}
 }
 
 // openTx returns the period that now lies in, and opens it if nobody has yet. It holds the account's row.
@@ -156,7 +195,7 @@ func (c *Credits) ChangePlanTx(
 	if cycle != nil {
 		more = max(0, more)
 	}
-	capBroken := plan.Capped && (!current.Capped || current.Used() > current.Granted+more)
+	capBroken := plan.Capped && (!current.Capped || current.Used()+current.Held > current.Granted+more)
 	switch {
 	case cycle == nil && (current.Cycle.Source != OwnSource || capBroken):
 		return c.switchTx(ctx, tx, current, plan, Cycle{Source: OwnSource, Anchor: now, Start: now}, now)

@@ -35,6 +35,7 @@ type tester interface {
 	require.TestingT
 	Helper()
 	Context() context.Context
+	Cleanup(func())
 }
 
 // bench is the ledger on a database, with a clock of its own.
@@ -46,11 +47,19 @@ type bench struct {
 	credits   *Credits
 }
 
-func newBench(pool *pgxpool.Pool, catalogue *plans.Catalogue, now time.Time) *bench {
+func newBench(t tester, pool *pgxpool.Pool, catalogue *plans.Catalogue, now time.Time) *bench {
+	t.Helper()
 	b := &bench{pool: pool, clock: testkit.NewClock(now), catalogue: catalogue}
 	source := ids.NewSource(b.clock.Now, rand.Reader)
 	b.accounts = accounts.New(pool, source, b.clock.Now)
 	b.credits = New(pool, source, b.clock.Now, catalogue)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- b.credits.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+	})
 	return b
 }
 
@@ -73,12 +82,8 @@ func (b *bench) newAccount(t tester) string {
 	return account.ID
 }
 
-func (b *bench) record(ctx context.Context, events ...Event) (outcomes []Outcome, err error) {
-	err = postgres.InTx(ctx, b.pool, func(tx postgres.Tx) error {
-		outcomes, err = b.credits.RecordTx(ctx, tx, events)
-		return err
-	})
-	return outcomes, err
+func (b *bench) record(ctx context.Context, events ...Event) ([]Outcome, error) {
+	return b.credits.Spend(ctx, events)
 }
 
 // changePlan does what billing does: the plan first, then the account's tier.
@@ -87,7 +92,8 @@ func (b *bench) changePlan(ctx context.Context, accountID string, tier plans.Tie
 		if err := b.credits.ChangePlanTx(ctx, tx, accountID, b.catalogue.Plan(tier), cycle); err != nil {
 			return err
 		}
-		return b.accounts.SetTierTx(ctx, tx, accountID, tier)
+		_, err := b.accounts.SetTierTx(ctx, tx, accountID, tier)
+		return err
 	})
 }
 
@@ -103,7 +109,8 @@ func (b *bench) spend(t tester, accountID, id string, credits int64) {
 	t.Helper()
 	outcomes, err := b.record(t.Context(), Event{ID: id, AccountID: accountID, Category: plans.RAG, Credits: &credits})
 	require.NoError(t, err)
-	require.Equal(t, []Outcome{{Credits: credits}}, outcomes)
+	require.Nil(t, outcomes[0].Refusal)
+	require.Equal(t, credits, outcomes[0].Credits)
 }
 
 // checkIdentities checks what has to hold of the accounts' rows at all times, whatever happened before.

@@ -27,7 +27,7 @@ func TestLedgerFollowsTheModel(t *testing.T) {
 		// Some begin at the end of a month, where periods are of different lengths.
 		day := rapid.SampledFrom([]int{1, 15, 29, 30, 31}).Draw(t, "day")
 		m := &machine{
-			bench: newBench(pool, catalogue, time.Date(2027, 12, day, 9, 30, 0, 123456000, time.UTC)),
+			bench: newBench(t, pool, catalogue, time.Date(2027, 12, day, 9, 30, 0, 123456000, time.UTC)),
 			model: model{
 				accounts: map[string]*modelAccount{}, keys: map[string]string{}, plans: map[plans.Tier]plans.Plan{},
 			},
@@ -78,9 +78,11 @@ func (m *machine) addAccount(t *rapid.T) {
 	require.NoError(t, err)
 	peppers, err := keys.NewPeppers(map[int32][]byte{1: bytes.Repeat([]byte{1}, 32)})
 	require.NoError(t, err)
-	issuer := keys.New(keys.Config{
+	issuer, err := keys.New(keys.Config{
 		Pool: m.bench.pool, IDs: m.bench.credits.ids, Now: m.bench.clock.Now, Rand: rand.Reader, Format: format, Peppers: peppers,
+		CacheSize: 10,
 	})
+	require.NoError(t, err)
 	require.NoError(t, postgres.InTx(t.Context(), m.bench.pool, func(tx postgres.Tx) error {
 		created, err := issuer.CreateTx(t.Context(), tx, id, keys.CreateParams{Name: "A"})
 		m.keyIDs = append(m.keyIDs, created.ID)

@@ -49,7 +49,7 @@ func TestChangeToAHardCap(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(testkit.DB(t), cappedCatalogue(t), noon)
+			b := newBench(t, testkit.DB(t), cappedCatalogue(t), noon)
 			id := b.newAccount(t)
 			require.NoError(t, b.changePlan(t.Context(), id, c.from, c.cycle))
 			b.spend(t, id, "before", c.used)
@@ -67,7 +67,7 @@ func TestChangeToAHardCap(t *testing.T) {
 // includes: nobody has paid for more.
 func TestRenewalUnderALowerPlan(t *testing.T) {
 	t.Parallel()
-	b := newBench(testkit.DB(t), defaultCatalogue(t), noon)
+	b := newBench(t, testkit.DB(t), defaultCatalogue(t), noon)
 	id := b.newAccount(t)
 	require.NoError(t, b.changePlan(t.Context(), id, plans.Pro, &Cycle{Source: "sub_1", Anchor: noon, Start: noon}))
 	require.Equal(t, int64(200_000), b.current(t, id).Granted)

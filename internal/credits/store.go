@@ -1,13 +1,10 @@
 package credits
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/keymeter/keymeter/gen/queries"
-	"github.com/keymeter/keymeter/internal/fault"
 	"github.com/keymeter/keymeter/internal/plans"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
@@ -47,7 +44,7 @@ func fromRow(row queries.Balance) Balance {
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
 		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Capped: row.Capped, Granted: row.Granted,
 		Included: row.Included,
-		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Requests: row.Requests,
+		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Held: row.Held, Requests: row.Requests,
 	}
 }
 
@@ -92,124 +89,19 @@ func insertGrant(ctx context.Context, db queries.DBTX, g grantRow) error {
 	})
 }
 
-// owners tells whose keys and accounts the events name.
-type owners struct {
-	ofKey    map[string]string
-	accounts map[string]bool
+// owner is whom a key spends for.
+type owner struct {
+	accountID, family string
+	limit             int64
 }
 
-func findOwners(ctx context.Context, db queries.DBTX, events []Event) (owners, error) {
-	var keyIDs, accountIDs []string
-	for _, e := range events {
-		if e.KeyID != "" {
-			keyIDs = append(keyIDs, e.KeyID)
-		}
-		if e.AccountID != "" {
-			accountIDs = append(accountIDs, e.AccountID)
-		}
-	}
-	found := owners{ofKey: map[string]string{}, accounts: map[string]bool{}}
-	if len(keyIDs) > 0 {
-		rows, err := queries.New(db).KeyAccounts(ctx, keyIDs)
-		if err != nil {
-			return owners{}, err
-		}
-		for _, row := range rows {
-			found.ofKey[row.ID] = row.AccountID
-		}
-	}
-	if len(accountIDs) > 0 {
-		rows, err := queries.New(db).ExistingAccounts(ctx, accountIDs)
-		if err != nil {
-			return owners{}, err
-		}
-		for _, id := range rows {
-			found.accounts[id] = true
-		}
-	}
-	return found, nil
-}
-
-func (o owners) of(e Event) (string, *fault.Error) {
-	if (e.AccountID == "") == (e.KeyID == "") {
-		return "", fault.InvalidField("accountId", "or keyId must be given, and not both")
-	}
-	if e.KeyID == "" {
-		if !o.accounts[e.AccountID] {
-			return "", errNoAccount
-		}
-		return e.AccountID, nil
-	}
-	accountID, ok := o.ofKey[e.KeyID]
-	if !ok {
-		return "", errNoKey
-	}
-	return accountID, nil
-}
-
-type eventRow struct {
-	Event
-	accountID              string
-	period                 int32
-	credits                int64
-	occurredAt, recordedAt time.Time
-	fingerprint            []byte
-}
-
-// seenEvent is what was stored of an event.
-type seenEvent struct {
-	credits     int64
-	fingerprint []byte
-}
-
-// answer is the outcome of sending an event again.
-func (s seenEvent) answer(again eventRow) Outcome {
-	if bytes.Equal(s.fingerprint, again.fingerprint) {
-		return Outcome{Credits: s.credits, Duplicate: true}
-	}
-	return Outcome{Refusal: fault.New(fault.Conflict, "event_conflict",
-		fmt.Sprintf("Event %s was recorded before with another payload.", again.ID))}
-}
-
-func findEvents(ctx context.Context, db queries.DBTX, accountID string, drafts []draft) (map[string]seenEvent, error) {
-	ids := make([]string, len(drafts))
-	for i, d := range drafts {
-		ids[i] = d.ID
-	}
-	rows, err := queries.New(db).FindUsageEvents(ctx, queries.FindUsageEventsParams{AccountID: accountID, Ids: ids})
-	if err != nil {
-		return nil, err
-	}
-	seen := make(map[string]seenEvent, len(rows)+len(drafts))
+func findOwners(ctx context.Context, db queries.DBTX, keyIDs []string) (map[string]owner, error) {
+	rows, err := queries.New(db).KeyOwners(ctx, keyIDs)
+	found := make(map[string]owner, len(rows))
 	for _, row := range rows {
-		seen[row.ID] = seenEvent{credits: row.Credits, fingerprint: row.Fingerprint}
+		found[row.ID] = owner{accountID: row.AccountID, family: row.Family, limit: orElse(row.CreditLimit, noLimit)}
 	}
-	return seen, nil
-}
-
-func insertEvents(ctx context.Context, db queries.DBTX, events []eventRow) error {
-	rows := make([]queries.InsertUsageEventsParams, len(events))
-	for i, e := range events {
-		rows[i] = queries.InsertUsageEventsParams{
-			AccountID: e.accountID, ID: e.ID, Period: e.period, KeyID: optional(e.KeyID), Category: string(e.Category),
-			Provider: optional(e.Provider), Quantity: e.Quantity, OutputQuantity: e.Output, Byok: e.BYOK,
-			Credits: e.credits, OccurredAt: e.occurredAt, RecordedAt: e.recordedAt, Fingerprint: e.fingerprint,
-		}
-	}
-	_, err := queries.New(db).InsertUsageEvents(ctx, rows)
-	return err
-}
-
-// spend adds the events, all of one period, to its balance.
-func spend(ctx context.Context, db queries.DBTX, accountID string, events []eventRow) error {
-	var sum Balance
-	for _, e := range events {
-		sum.add(e.Category, e.credits)
-	}
-	return queries.New(db).Spend(ctx, queries.SpendParams{
-		AccountID: accountID, Period: events[0].period, Tts: sum.TTS, Stt: sum.STT, Llm: sum.LLM, Rag: sum.RAG,
-		Requests: sum.Requests,
-	})
+	return found, err
 }
 
 func optional(s string) *string {
@@ -217,4 +109,11 @@ func optional(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+func orElse[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
 }

@@ -41,8 +41,11 @@ func (s *server) GetAccount(ctx context.Context, r api.GetAccountRequestObject) 
 func (s *server) CreateAccountKey(
 	ctx context.Context, r api.CreateAccountKeyRequestObject,
 ) (api.CreateAccountKeyResponseObject, error) {
-	params := toCreateParams(r.Body)
-	once := request(ctx, "createAccountKey", r.Params.IdempotencyKey, r.AccountID, params)
+	params, err := toCreateParams(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	once := request(ctx, "createAccountKey", r.Params.IdempotencyKey, r.AccountID, r.Body)
 	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.CreateAccountKey201JSONResponse, error) {
 		if _, err := s.Accounts.GetTx(ctx, tx, r.AccountID); err != nil {
 			return api.CreateAccountKey201JSONResponse{}, err
@@ -56,7 +59,7 @@ func (s *server) SuspendAccount(
 	ctx context.Context, r api.SuspendAccountRequestObject,
 ) (api.SuspendAccountResponseObject, error) {
 	once := request(ctx, "suspendAccount", r.Params.IdempotencyKey, r.AccountID)
-	account, err := s.changeAccount(ctx, once, func(tx postgres.Tx) (accounts.Account, error) {
+	account, err := s.changeAccount(ctx, once, func(tx postgres.Tx) (accounts.Account, int64, error) {
 		return s.Accounts.SuspendTx(ctx, tx, r.AccountID)
 	})
 	return api.SuspendAccount200JSONResponse{AccountFoundJSONResponse: account}, err
@@ -66,25 +69,29 @@ func (s *server) ResumeAccount(
 	ctx context.Context, r api.ResumeAccountRequestObject,
 ) (api.ResumeAccountResponseObject, error) {
 	once := request(ctx, "resumeAccount", r.Params.IdempotencyKey, r.AccountID)
-	account, err := s.changeAccount(ctx, once, func(tx postgres.Tx) (accounts.Account, error) {
+	account, err := s.changeAccount(ctx, once, func(tx postgres.Tx) (accounts.Account, int64, error) {
 		return s.Accounts.ResumeTx(ctx, tx, r.AccountID)
 	})
 	return api.ResumeAccount200JSONResponse{AccountFoundJSONResponse: account}, err
 }
 
 func (s *server) changeAccount(
-	ctx context.Context, once idempotency.Request, change func(tx postgres.Tx) (accounts.Account, error),
+	ctx context.Context, once idempotency.Request, change func(tx postgres.Tx) (accounts.Account, int64, error),
 ) (api.AccountFoundJSONResponse, error) {
-	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.AccountFoundJSONResponse, error) {
-		account, err := change(tx)
-		return api.AccountFoundJSONResponse(toAccount(account)), err
+	return doTakingRights(ctx, s, once, func(tx postgres.Tx) (api.AccountFoundJSONResponse, int64, error) {
+		account, invalidation, err := change(tx)
+		return api.AccountFoundJSONResponse(toAccount(account)), invalidation, err
 	})
 }
 
 func (s *server) SetAccountTier(
 	ctx context.Context, r api.SetAccountTierRequestObject,
 ) (api.SetAccountTierResponseObject, error) {
-	account, err := s.Billing.SetTier(ctx, r.AccountID, plans.Tier(r.Body.Tier))
+	var account accounts.Account
+	err := s.takingRights(ctx, func(tx postgres.Tx) (invalidation int64, err error) {
+		account, invalidation, err = s.Billing.SetTierTx(ctx, tx, r.AccountID, plans.Tier(r.Body.Tier))
+		return invalidation, err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ var errNoCredential = fault.New(fault.Unauthenticated, "missing_credential",
 type principal struct {
 	credential credential
 	keys.Identity
+	controls keys.Controls // of the customer's key
 }
 
 // scope says whose idempotency keys the principal uses. Those of an account are shared by its keys.
@@ -102,10 +103,18 @@ func authenticate(k *keys.Keys, tokens Tokens) echo.MiddlewareFunc {
 				return fault.New(fault.Denied, "wrong_credential_kind", fmt.Sprintf("This endpoint takes %s, not %s.",
 					credentialNames[op.credential], credentialNames[p.credential]))
 			}
+			if op.scope != "" && !p.controls.Allows(op.scope) && !aboutItself(c, p, op) {
+				return keys.ErrScope
+			}
 			c.SetRequest(c.Request().WithContext(context.WithValue(ctx, principalKey{}, p)))
 			return next(c)
 		}
 	}
+}
+
+// aboutItself reports whether a key is about to revoke or rotate itself, which it may whatever its scopes.
+func aboutItself(c echo.Context, p principal, op *operation) bool {
+	return (op.id == "revokeKey" || op.id == "rotateKey") && c.Param("keyId") == p.KeyID
 }
 
 func identify(ctx context.Context, k *keys.Keys, tokens Tokens, header string) (principal, error) {
@@ -117,6 +126,6 @@ func identify(ctx context.Context, k *keys.Keys, tokens Tokens, header string) (
 	if kind, ok := tokens.kindOf(token); ok {
 		return principal{credential: kind}, nil
 	}
-	identity, err := k.Authenticate(ctx, token)
-	return principal{credential: customerKey, Identity: identity}, err
+	identity, controls, err := k.Authenticate(ctx, token)
+	return principal{credential: customerKey, Identity: identity, controls: controls}, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/keymeter/keymeter/gen/api"
+	"github.com/keymeter/keymeter/internal/keys"
 )
 
 // operation is what the contract says of a route.
@@ -20,6 +21,8 @@ type operation struct {
 	id string
 	// credential is the kind of credential that it takes, "" for none.
 	credential credential
+	// scope is what a customer's key must be allowed, "" for nothing in particular.
+	scope      keys.Scope
 	parameters []parameter
 	// body is nil if it takes none.
 	body         *jsonschema.Schema
@@ -61,7 +64,7 @@ func readContract(contractJSON []byte) (contract, error) {
 func readOperation(
 	compiler *jsonschema.Compiler, doc *openapi3.T, op *openapi3.Operation, at []string,
 ) (*operation, error) {
-	o := &operation{id: op.OperationID, credential: credentialOf(doc, op)}
+	o := &operation{id: op.OperationID, credential: credentialOf(doc, op), scope: scopes[op.Tags[0]]}
 	for i, p := range op.Parameters {
 		where := slices.Concat(at, []string{"parameters", strconv.Itoa(i), "schema"})
 		if p.Ref != "" {
@@ -87,6 +90,9 @@ func readOperation(
 		pointer(slices.Concat(at, []string{"requestBody", "content", echo.MIMEApplicationJSON, "schema"})...))
 	return o, err
 }
+
+// scopes are what the operations of a tag ask of a customer's key.
+var scopes = map[string]keys.Scope{"Keys": keys.ManageKeys, "Usage": keys.ReadUsage, "Billing": keys.ManageBilling}
 
 func credentialOf(doc *openapi3.T, op *openapi3.Operation) credential {
 	security := doc.Security

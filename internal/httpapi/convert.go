@@ -33,10 +33,17 @@ func toRotatedKey(k keys.Created) api.RotatedKey {
 }
 
 func toKey(k keys.Key) api.Key {
-	return api.Key{
+	key := api.Key{
 		ID: k.ID, Name: k.Name, Prefix: k.Prefix, CreatedAt: second(k.CreatedAt),
 		ExpiresAt: optionalSecond(k.ExpiresAt), LastUsedAt: optionalSecond(k.LastUsedAt),
+		Scopes: toScopes(k.Scopes), CreditLimit: k.CreditLimit, RateLimit: toRateLimit(k.RateLimit),
+		AllowedIps: k.IPTexts(), Metadata: toMetadata(k.Metadata),
 	}
+	if k.Disabled { // left out otherwise, so that a key without controls looks as it always did
+		enabled := false
+		key.Enabled = &enabled
+	}
+	return key
 }
 
 func toAccount(a accounts.Account) api.Account {

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"encoding/json"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 
@@ -63,33 +62,37 @@ func classify(err error) (int, *fault.Error) {
 
 // writeProblem answers with a problem document. Echo may call it after an answer was begun; it then does nothing.
 func writeProblem(err error, c echo.Context) {
-	if c.Response().Committed {
-		return
+	if !c.Response().Committed {
+		sendProblem(err, c.Response(), c.Request(), requestIDOf(c))
 	}
+}
+
+func sendProblem(err error, w http.ResponseWriter, r *http.Request, requestID string) (status int) {
 	status, refusal := classify(err)
-	header := c.Response().Header()
+	header := w.Header()
 	switch status {
 	case http.StatusUnauthorized:
 		header.Set(echo.HeaderWWWAuthenticate, challenge(refusal))
 	case http.StatusServiceUnavailable:
-		header.Set(echo.HeaderRetryAfter, strconv.Itoa(max(1, int(math.Ceil(refusal.RetryAfter.Seconds())))))
+		header.Set(echo.HeaderRetryAfter, strconv.FormatInt(seconds(refusal.RetryAfter), 10))
 	}
 	problem := api.Problem{
 		Type: "urn:keymeter:problem:" + refusal.Code, Title: http.StatusText(status), Status: int32(status),
-		Detail: refusal.Message, Code: api.ErrorCode(refusal.Code), RequestID: requestIDOf(c),
+		Detail: refusal.Message, Code: api.ErrorCode(refusal.Code), RequestID: requestID,
 	}
 	for _, f := range refusal.Fields {
 		problem.Errors = append(problem.Errors, api.FieldError{Field: f.Name, Message: f.Message})
 	}
-	if c.Request().Method == http.MethodHead {
-		c.Response().WriteHeader(status)
-		return
+	if r.Method == http.MethodHead {
+		w.WriteHeader(status)
+		return status
 	}
 	header.Set(echo.HeaderContentType, "application/problem+json")
-	c.Response().WriteHeader(status)
-	encoder := json.NewEncoder(c.Response())
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(problem) // the caller may be gone; there is nobody to tell
+	return status
 }
 
 // challenge is the WWW-Authenticate header, from RFC 6750 section 3: it names no error if there was no credential.

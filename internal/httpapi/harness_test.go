@@ -86,7 +86,7 @@ func newWorld(t *testing.T, options ...option) *world {
 			DatabaseURL: testkit.DatabaseURL(t), DatabaseMaxConns: 8, ShutdownTimeout: 5 * time.Second,
 			Peppers:       []string{"1:" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))},
 			ServiceTokens: []string{theServiceToken}, OperatorTokens: []string{theOperatorToken},
-			KeyVendor: "plabs", KeyEnvironment: "live", LogFormat: "json",
+			KeyVendor: "plabs", KeyEnvironment: "live", LogFormat: "json", CacheKeys: 10_000,
 		},
 	}
 	for _, o := range options {
@@ -118,6 +118,13 @@ func (w *world) build(cfg app.Config) *app.App {
 	})
 	require.NoError(w.t, err)
 	w.t.Cleanup(a.Close)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Background(ctx) }()
+	w.t.Cleanup(func() {
+		stop()
+		require.NoError(w.t, <-ended)
+	})
 	return a
 }
 

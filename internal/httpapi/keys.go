@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/keymeter/keymeter/gen/api"
 	"github.com/keymeter/keymeter/internal/idempotency"
@@ -9,7 +10,7 @@ import (
 	"github.com/keymeter/keymeter/internal/postgres"
 )
 
-// defaultLimit and defaultName are the contract's defaults. The validator fills them in where something was sent at all.
+// defaultLimit and defaultName are the contract's defaults.
 const (
 	defaultLimit = 20
 	defaultName  = "Default"
@@ -24,42 +25,66 @@ func (s *server) ListKeys(ctx context.Context, r api.ListKeysRequestObject) (api
 	return api.ListKeys200JSONResponse{Data: data, NextCursor: next, HasMore: more}, nil
 }
 
+func (s *server) GetKey(ctx context.Context, r api.GetKeyRequestObject) (api.GetKeyResponseObject, error) {
+	key, err := s.Keys.Get(ctx, principalOf(ctx).AccountID, r.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	return api.GetKey200JSONResponse{KeyFoundJSONResponse: api.KeyFoundJSONResponse(toKey(key))}, nil
+}
+
 func (s *server) CreateKey(ctx context.Context, r api.CreateKeyRequestObject) (api.CreateKeyResponseObject, error) {
-	params := toCreateParams(r.Body)
-	once := request(ctx, "createKey", r.Params.IdempotencyKey, params)
+	params, err := toCreateParams(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := keys.CheckGrant(principalOf(ctx).controls, params.Scopes); err != nil {
+		return nil, err
+	}
+	once := request(ctx, "createKey", r.Params.IdempotencyKey, r.Body)
 	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.CreateKey201JSONResponse, error) {
 		created, err := s.Keys.CreateTx(ctx, tx, principalOf(ctx).AccountID, params)
 		return api.CreateKey201JSONResponse(toCreatedKey(created)), err
 	})
 }
 
+func (s *server) UpdateKey(ctx context.Context, r api.UpdateKeyRequestObject) (api.UpdateKeyResponseObject, error) {
+	params, err := toUpdateParams(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	var key keys.Key
+	err = s.takingRights(ctx, func(tx postgres.Tx) (invalidation int64, err error) {
+		p := principalOf(ctx)
+		key, invalidation, err = s.Keys.UpdateTx(ctx, tx, p.AccountID, r.KeyID, params, p.controls)
+		return invalidation, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.UpdateKey200JSONResponse{KeyFoundJSONResponse: api.KeyFoundJSONResponse(toKey(key))}, nil
+}
+
 func (s *server) RevokeKey(ctx context.Context, r api.RevokeKeyRequestObject) (api.RevokeKeyResponseObject, error) {
-	if err := s.Keys.Revoke(ctx, principalOf(ctx).AccountID, r.KeyID); err != nil {
+	err := s.takingRights(ctx, func(tx postgres.Tx) (int64, error) {
+		return s.Keys.RevokeTx(ctx, tx, principalOf(ctx).AccountID, r.KeyID)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return api.RevokeKey204Response{}, nil
 }
 
 func (s *server) RotateKey(ctx context.Context, r api.RotateKeyRequestObject) (api.RotateKeyResponseObject, error) {
-	once := request(ctx, "rotateKey", r.Params.IdempotencyKey, r.KeyID)
-	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.RotateKey200JSONResponse, error) {
-		created, err := s.Keys.RotateTx(ctx, tx, principalOf(ctx).AccountID, r.KeyID)
-		return api.RotateKey200JSONResponse(toRotatedKey(created)), err
+	var overlap time.Duration
+	if r.Body != nil && r.Body.OverlapSeconds != nil {
+		overlap = time.Duration(*r.Body.OverlapSeconds) * time.Second
+	}
+	once := request(ctx, "rotateKey", r.Params.IdempotencyKey, r.KeyID, overlap)
+	return doTakingRights(ctx, s, once, func(tx postgres.Tx) (api.RotateKey200JSONResponse, int64, error) {
+		created, invalidation, err := s.Keys.RotateTx(ctx, tx, principalOf(ctx).AccountID, r.KeyID, overlap)
+		return api.RotateKey200JSONResponse(toRotatedKey(created)), invalidation, err
 	})
-}
-
-func toCreateParams(body *api.CreateKeyRequest) keys.CreateParams {
-	params := keys.CreateParams{Name: defaultName}
-	if body == nil {
-		return params
-	}
-	if body.Name != nil {
-		params.Name = *body.Name
-	}
-	if body.ExpiresInDays != nil {
-		params.ExpiresInDays = int(*body.ExpiresInDays)
-	}
-	return params
 }
 
 func limitOf(limit *int32) int {

@@ -50,7 +50,7 @@ func newOracle() *contractOracle {
 // closeObjects forbids what the contract does not declare, so that a field that leaks is seen.
 func closeObjects(doc *openapi3.T) {
 	for _, schema := range doc.Components.Schemas {
-		if s := schema.Value; s.Type.Is("object") && s.AdditionalProperties.Has == nil {
+		if s := schema.Value; s.Type.Is("object") && s.AdditionalProperties.Has == nil && s.AdditionalProperties.Schema == nil {
 			s.AdditionalProperties.Has = new(bool)
 		}
 	}

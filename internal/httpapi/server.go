@@ -21,19 +21,25 @@ import (
 	"github.com/keymeter/keymeter/internal/idempotency"
 	"github.com/keymeter/keymeter/internal/ids"
 	"github.com/keymeter/keymeter/internal/keys"
+	"github.com/keymeter/keymeter/internal/postgres"
+	"github.com/keymeter/keymeter/internal/ratelimit"
 )
 
 // Config is what the edge works with.
 type Config struct {
+	Pool        *postgres.Pool
 	Accounts    *accounts.Accounts
 	Keys        *keys.Keys
 	Credits     *credits.Credits
 	Billing     *billing.Billing
 	Idempotency *idempotency.Keeper
 	IDs         *ids.Source
+	Limits      *ratelimit.Limiter
 	Tokens      Tokens
-	Now         func() time.Time
-	Logger      *slog.Logger
+	// Await returns once no server answers by what was true before the invalidation; 0 is for all that there were.
+	Await  func(ctx context.Context, invalidation int64) error
+	Now    func() time.Time
+	Logger *slog.Logger
 	// ReadStripeEvent checks the signature of a Stripe event and reads it; ok is false for one of no interest. Nil if
 	// Stripe is not configured.
 	ReadStripeEvent func(body []byte, signature string) (e billing.Event, ok bool, err error)
@@ -73,7 +79,7 @@ func New(cfg Config) (http.Handler, error) {
 	)
 	api.RegisterHandlers(e, api.NewStrictHandler(s, nil))
 	web.Register(e, keymeter.Contract, contractJSON)
-	return e, nil
+	return newFastVerify(s, e), nil
 }
 
 // responseHeaders sets what every answer of the API carries.

@@ -8,7 +8,6 @@ import (
 	"github.com/keymeter/keymeter/internal/credits"
 	"github.com/keymeter/keymeter/internal/idempotency"
 	"github.com/keymeter/keymeter/internal/plans"
-	"github.com/keymeter/keymeter/internal/postgres"
 )
 
 func (s *server) GetUsage(ctx context.Context, _ api.GetUsageRequestObject) (api.GetUsageResponseObject, error) {
@@ -33,8 +32,9 @@ func (s *server) RecordUsage(ctx context.Context, r api.RecordUsageRequestObject
 		events[i] = toEvent(e)
 	}
 	once := request(ctx, "recordUsage", r.Params.IdempotencyKey, sent)
-	answer, err := idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.RecordUsage200JSONResponse, error) {
-		outcomes, err := s.Credits.RecordTx(ctx, tx, events)
+	// Events are counted once by their ids, so that it does no harm to run them again.
+	answer, err := idempotency.Do(ctx, s.Idempotency, once, func() (api.RecordUsage200JSONResponse, error) {
+		outcomes, err := s.Credits.Spend(ctx, events)
 		if err != nil {
 			return api.RecordUsage200JSONResponse{}, err
 		}

@@ -1,4 +1,4 @@
-// Package keys is the life of an API key: create, list, rotate, revoke, and tell whose a presented key is.
+// Package keys is the life of an API key: create, list, change, rotate, revoke, and tell what a presented key may do.
 package keys
 
 import (
@@ -8,6 +8,7 @@ import (
 
 	"github.com/keymeter/keymeter/internal/fault"
 	"github.com/keymeter/keymeter/internal/ids"
+	"github.com/keymeter/keymeter/internal/leases"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
 
@@ -18,6 +19,7 @@ var (
 	ErrExpired        = fault.New(fault.Conflict, "key_expired", "The key has expired. Create a new one instead.")
 	ErrInvalid        = fault.New(fault.Unauthenticated, "invalid_credential", "The credential is not valid.")
 	ErrSuspended      = fault.New(fault.Denied, "account_suspended", "The account is suspended.")
+	ErrScope          = fault.New(fault.Denied, "insufficient_scope", "The key's scopes do not cover this.")
 )
 
 // Key is a key as its owner sees it: without the raw value.
@@ -25,6 +27,7 @@ type Key struct {
 	ID, Name, Prefix      string
 	CreatedAt             time.Time
 	ExpiresAt, LastUsedAt *time.Time
+	Controls
 }
 
 // Created is a key that was just made, with its raw value.
@@ -42,21 +45,34 @@ type Config struct {
 	Rand    io.Reader // must be cryptographically secure
 	Format  Format
 	Peppers *Peppers
+	// CacheSize is how many keys are kept in memory at most.
+	CacheSize int
+	// Leased reports whether this server may answer from memory now, see internal/leases. Nil is never.
+	Leased func() bool
 }
 
-// Keys creates, lists, rotates, revokes and recognises keys.
+// Keys creates, lists, changes, rotates, revokes and recognises keys.
 type Keys struct {
 	Config
 	lastUsed lastUsed
+	cache    *cache
+	lookups  *lookups
 }
 
 // New returns the keys in the database behind cfg.Pool.
-func New(cfg Config) *Keys { return &Keys{Config: cfg} }
+func New(cfg Config) (*Keys, error) {
+	cache, err := newCache(cfg.CacheSize)
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{Config: cfg, cache: cache, lookups: newLookups(cfg.Pool)}, nil
+}
 
 // CreateParams describes a key to create. ExpiresInDays 0 means that it does not expire.
 type CreateParams struct {
 	Name          string
 	ExpiresInDays int
+	Controls
 }
 
 const day = 24 * time.Hour
@@ -64,24 +80,22 @@ const day = 24 * time.Hour
 // CreateTx creates a key for an account that exists.
 func (k *Keys) CreateTx(ctx context.Context, tx postgres.Tx, accountID string, p CreateParams) (Created, error) {
 	now := k.Now()
-	var expiresAt *time.Time
+	key := Key{ID: k.IDs.New("key"), Name: p.Name, CreatedAt: now, Controls: p.Controls}
 	if p.ExpiresInDays > 0 {
 		at := now.Add(time.Duration(p.ExpiresInDays) * day).Truncate(time.Second)
-		expiresAt = &at
+		key.ExpiresAt = &at
 	}
-	return k.insertTx(ctx, tx, accountID, p.Name, now, expiresAt)
+	return k.insertTx(ctx, tx, accountID, key, key.ID)
 }
 
-func (k *Keys) insertTx(
-	ctx context.Context, tx postgres.Tx, accountID, name string, now time.Time, expiresAt *time.Time,
-) (Created, error) {
+func (k *Keys) insertTx(ctx context.Context, tx postgres.Tx, accountID string, key Key, family string) (Created, error) {
 	secret, err := k.Format.mint(k.Rand)
 	if err != nil {
 		return Created{}, err
 	}
-	created := Created{ID: k.IDs.New("key"), Name: name, Secret: secret, ExpiresAt: expiresAt}
+	created := Created{ID: key.ID, Name: key.Name, Secret: secret, ExpiresAt: key.ExpiresAt}
 	return created, insert(ctx, tx, newRow{
-		Created: created, accountID: accountID, createdAt: now,
+		Key: key, accountID: accountID, family: family, secret: secret,
 		hash: k.Peppers.hash(k.Peppers.current, secret), pepperVersion: k.Peppers.current,
 	})
 }
@@ -98,64 +112,119 @@ func (k *Keys) List(ctx context.Context, accountID string, limit int, cursor *st
 			return nil, false, fault.InvalidField("cursor", "is not the id of a key of this account")
 		}
 	}
-	rows, err := list(ctx, k.Pool, accountID, limit+1, cursor)
+	rows, err := list(ctx, k.Pool, accountID, limit+1, cursor, k.Now())
 	if err != nil || len(rows) <= limit {
 		return rows, false, err
 	}
 	return rows[:limit], true, nil
 }
 
-// Revoke revokes a key. It is refused from the commit on. A key that is revoked already is ErrNotFound.
-func (k *Keys) Revoke(ctx context.Context, accountID, id string) error {
-	return revoke(ctx, k.Pool, accountID, id, k.Now())
+// Get returns a key that is not revoked.
+func (k *Keys) Get(ctx context.Context, accountID, id string) (Key, error) {
+	return get(ctx, k.Pool, accountID, id)
 }
 
-// RotateTx puts a new key in the place of an old one, with its name and expiry. Whoever reads the database sees one
-// of the two valid, never both and never neither.
-func (k *Keys) RotateTx(ctx context.Context, tx postgres.Tx, accountID, id string) (Created, error) {
+// RevokeTx revokes a key. It is refused from the commit on by whoever reads the database, and by everybody once the
+// invalidation that it returns has been waited for. A key that is revoked already is ErrNotFound.
+func (k *Keys) RevokeTx(ctx context.Context, tx postgres.Tx, accountID, id string) (invalidation int64, err error) {
+	hash, err := revoke(ctx, tx, accountID, id, k.Now())
+	if err != nil {
+		return 0, err
+	}
+	return leases.TakeTx(ctx, tx, leases.Key(hash))
+}
+
+// UpdateTx changes a key. by are the controls of the key that asks for it, which can't give what it does not have. The
+// change is in force everywhere once the invalidation has been waited for.
+func (k *Keys) UpdateTx(
+	ctx context.Context, tx postgres.Tx, accountID, id string, p UpdateParams, by Controls,
+) (key Key, invalidation int64, err error) {
+	row, err := lock(ctx, tx, accountID, id)
+	switch {
+	case err != nil:
+		return Key{}, 0, err
+	case row.revoked:
+		return Key{}, 0, ErrNotFound
+	case p.Scopes.Set && !by.covers(p.Scopes.Value):
+		return Key{}, 0, ErrScope
+	}
+	p.apply(&row.Key)
+	if err := update(ctx, tx, accountID, row.Key); err != nil {
+		return Key{}, 0, err
+	}
+	invalidation, err = leases.TakeTx(ctx, tx, leases.Key(row.hash))
+	return row.Key, invalidation, err
+}
+
+// CheckGrant refuses a key that is to make one which may do more than itself.
+func CheckGrant(by Controls, scopes []Scope) error {
+	if !by.covers(scopes) {
+		return ErrScope
+	}
+	return nil
+}
+
+// RotateTx puts a new key in the place of an old one, with its name, limits and expiry. The old one ends at once or,
+// with an overlap, after it, but no later than it would have. Whoever reads the database sees the change whole.
+func (k *Keys) RotateTx(
+	ctx context.Context, tx postgres.Tx, accountID, id string, overlap time.Duration,
+) (created Created, invalidation int64, err error) {
 	old, err := lock(ctx, tx, accountID, id)
 	if err != nil {
-		return Created{}, err
+		return Created{}, 0, err
 	}
 	now := k.Now()
 	switch {
 	case old.rotated:
-		return Created{}, ErrAlreadyRotated
+		return Created{}, 0, ErrAlreadyRotated
 	case old.revoked:
-		return Created{}, ErrNotFound
-	case expired(old.expiresAt, now):
-		return Created{}, ErrExpired
+		return Created{}, 0, ErrNotFound
+	case expired(old.ExpiresAt, now):
+		return Created{}, 0, ErrExpired
 	}
-	created, err := k.insertTx(ctx, tx, accountID, old.name, now, old.expiresAt)
-	if err != nil {
-		return Created{}, err
+	next := old.Key
+	next.ID, next.CreatedAt, next.LastUsedAt = k.IDs.New("key"), now, nil
+	if created, err = k.insertTx(ctx, tx, accountID, next, old.family); err != nil {
+		return Created{}, 0, err
 	}
-	return created, replace(ctx, tx, accountID, id, created.ID, now)
+	end := old.ExpiresAt
+	var revokedAt *time.Time
+	if until := now.Add(overlap); overlap == 0 {
+		revokedAt = &now
+	} else if end == nil || until.Before(*end) {
+		end = &until
+	}
+	if err := replace(ctx, tx, accountID, id, created.ID, revokedAt, end); err != nil {
+		return Created{}, 0, err
+	}
+	invalidation, err = leases.TakeTx(ctx, tx, leases.Key(old.hash))
+	return created, invalidation, err
 }
 
 // Identity is whose a key is.
 type Identity struct{ KeyID, AccountID string }
 
-// Authenticate tells whose a raw key is and notes that it was used. Unknown, mistyped, revoked and expired keys are all
-// ErrInvalid. It reads the committed state at every call, so that a revoked key is never accepted again.
-func (k *Keys) Authenticate(ctx context.Context, raw string) (Identity, error) {
+// Authenticate tells whose a raw key is and what it may do, and notes that it was used. Unknown, mistyped, revoked,
+// expired and disabled keys are all ErrInvalid. It reads the committed state at every call: it is for the management
+// of keys, not for the hot path.
+func (k *Keys) Authenticate(ctx context.Context, raw string) (Identity, Controls, error) {
 	secret, ok := k.Format.parse(raw)
 	if !ok {
-		return Identity{}, ErrInvalid
+		return Identity{}, Controls{}, ErrInvalid
 	}
-	row, err := find(ctx, k.Pool, k.Peppers.hashes(secret))
+	e, err := k.lookups.find(ctx, k.Peppers.hashes(secret))
 	if err != nil {
-		return Identity{}, err
+		return Identity{}, Controls{}, err
 	}
 	now := k.Now()
 	switch {
-	case row.revoked, expired(row.expiresAt, now):
-		return Identity{}, ErrInvalid
-	case row.suspended:
-		return Identity{}, ErrSuspended
+	case e == nil, e.revoked, e.expired(now), e.Disabled:
+		return Identity{}, Controls{}, ErrInvalid
+	case e.Account.suspended:
+		return Identity{}, Controls{}, ErrSuspended
 	}
-	k.lastUsed.note(row.KeyID, now)
-	return row.Identity, nil
+	k.lastUsed.note(e.KeyID, now)
+	return e.Identity, e.Controls, nil
 }
 
 func expired(at *time.Time, now time.Time) bool { return at != nil && !now.Before(*at) }

@@ -49,10 +49,12 @@ func (b *bench) keys(t *testing.T, peppers map[int32][]byte) *Keys {
 	t.Helper()
 	p, err := NewPeppers(peppers)
 	require.NoError(t, err)
-	return New(Config{
+	k, err := New(Config{
 		Pool: b.pool, IDs: ids.NewSource(b.clock.Now, rand.Reader), Now: b.clock.Now, Rand: rand.Reader,
-		Format: newFormat(t, "plabs", "live"), Peppers: p,
+		Format: newFormat(t, "plabs", "live"), Peppers: p, CacheSize: 100,
 	})
+	require.NoError(t, err)
+	return k
 }
 
 func (b *bench) create(t *testing.T, k *Keys) Created {
@@ -93,35 +95,35 @@ func TestPepperRotation(t *testing.T) {
 	require.Equal(t, hmacOf(newPepper, recent.Secret), hash)
 
 	for _, created := range []Created{old, recent} {
-		identity, err := both.Authenticate(t.Context(), created.Secret.Reveal())
+		identity, _, err := both.Authenticate(t.Context(), created.Secret.Reveal())
 		require.NoError(t, err)
 		require.Equal(t, Identity{KeyID: created.ID, AccountID: b.accountID}, identity)
 	}
-	_, err := after.Authenticate(t.Context(), recent.Secret.Reveal())
+	_, _, err := after.Authenticate(t.Context(), recent.Secret.Reveal())
 	require.NoError(t, err)
-	_, err = after.Authenticate(t.Context(), old.Secret.Reveal())
+	_, _, err = after.Authenticate(t.Context(), old.Secret.Reveal())
 	require.ErrorIs(t, err, ErrInvalid)
-	_, err = before.Authenticate(t.Context(), recent.Secret.Reveal())
+	_, _, err = before.Authenticate(t.Context(), recent.Secret.Reveal())
 	require.ErrorIs(t, err, ErrInvalid)
 
 	t.Run("a key that is rotated moves to the new pepper", func(t *testing.T) {
 		var rotated Created
 		require.NoError(t, postgres.InTx(t.Context(), b.pool, func(tx postgres.Tx) error {
 			var err error
-			rotated, err = both.RotateTx(t.Context(), tx, b.accountID, old.ID)
+			rotated, _, err = both.RotateTx(t.Context(), tx, b.accountID, old.ID, 0)
 			return err
 		}))
 		version, _ := b.stored(t, rotated.ID)
 		require.Equal(t, int32(2), version)
-		_, err := after.Authenticate(t.Context(), rotated.Secret.Reveal())
+		_, _, err := after.Authenticate(t.Context(), rotated.Secret.Reveal())
 		require.NoError(t, err)
-		_, err = both.Authenticate(t.Context(), old.Secret.Reveal())
+		_, _, err = both.Authenticate(t.Context(), old.Secret.Reveal())
 		require.ErrorIs(t, err, ErrInvalid)
 	})
 	t.Run("another pepper under the same version finds nothing", func(t *testing.T) {
-		_, err := b.keys(t, map[int32][]byte{1: newPepper, 2: oldPepper}).Authenticate(t.Context(), recent.Secret.Reveal())
+		_, _, err := b.keys(t, map[int32][]byte{1: newPepper, 2: oldPepper}).Authenticate(t.Context(), recent.Secret.Reveal())
 		require.NoError(t, err, "each version is tried, whatever its number")
-		_, err = b.keys(t, map[int32][]byte{2: bytes.Repeat([]byte{3}, 32)}).Authenticate(t.Context(), recent.Secret.Reveal())
+		_, _, err = b.keys(t, map[int32][]byte{2: bytes.Repeat([]byte{3}, 32)}).Authenticate(t.Context(), recent.Secret.Reveal())
 		require.ErrorIs(t, err, ErrInvalid)
 	})
 }
@@ -144,7 +146,7 @@ func TestFlushLastUsed(t *testing.T) {
 	}
 	start := b.clock.Now()
 	for _, c := range []Created{first, second} {
-		_, err := k.Authenticate(t.Context(), c.Secret.Reveal())
+		_, _, err := k.Authenticate(t.Context(), c.Secret.Reveal())
 		require.NoError(t, err)
 	}
 	require.Nil(t, usedAt(first.ID), "many uses become one write, later")

@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"log/slog"
 	"math/big"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // A raw key is PREFIX + RANDOM + CHECKSUM: "plabs_sk_live_", 256 random bits in base 62, and the CRC-32 of all that
@@ -25,8 +27,8 @@ const (
 
 // Secret is a raw key. It prints and logs as its beginning only; Reveal returns it whole.
 type Secret struct {
-	prefix string
-	raw    *string // behind a pointer, so that nothing that prints the fields prints it
+	raw   *string // behind a pointer, so that nothing that prints the fields prints it
+	shown int     // how much of it may be seen
 }
 
 // Reveal returns the raw key, to be shown to its owner once.
@@ -38,13 +40,13 @@ func (s Secret) Reveal() string {
 }
 
 // String returns what lists show: "plabs_sk_live_abc1...".
-func (s Secret) String() string { return s.prefix }
+func (s Secret) String() string { return s.Reveal()[:s.shown] + "..." }
 
 // GoString is String.
-func (s Secret) GoString() string { return s.prefix }
+func (s Secret) GoString() string { return s.String() }
 
 // LogValue is String.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.prefix) }
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Format is how this installation's keys look.
 type Format struct{ prefix string }
@@ -88,16 +90,24 @@ func (f Format) parse(raw string) (Secret, bool) {
 }
 
 func (f Format) secret(raw string) Secret {
-	return Secret{prefix: raw[:len(f.prefix)+shownLength] + "...", raw: &raw}
+	return Secret{shown: len(f.prefix) + shownLength, raw: &raw}
 }
 
+const digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" // as big.Int has them
+
 func checksum(body string) string {
-	return base62(new(big.Int).SetUint64(uint64(crc32.ChecksumIEEE([]byte(body)))), checksumLength)
+	var sum [checksumLength]byte
+	rest := crc32.ChecksumIEEE([]byte(body))
+	for i := checksumLength - 1; i >= 0; i-- {
+		sum[i] = digits[rest%62]
+		rest /= 62
+	}
+	return string(sum[:])
 }
 
 func base62(n *big.Int, length int) string {
-	digits := n.Text(62)
-	return strings.Repeat("0", length-len(digits)) + digits
+	text := n.Text(62)
+	return strings.Repeat("0", length-len(text)) + text
 }
 
 // Peppers are the secrets under which keys are hashed, by version. They live outside Postgres, so that a copy of the
@@ -106,6 +116,8 @@ type Peppers struct {
 	current  int32
 	versions []int32
 	secrets  map[int32][]byte
+	// macs hold what an HMAC computes of its key alone, which is half of the work.
+	macs map[int32]*sync.Pool
 }
 
 // minPepper is the least length of a pepper in bytes: that of the hash, as RFC 2104 advises.
@@ -116,12 +128,13 @@ func NewPeppers(secrets map[int32][]byte) (*Peppers, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("there must be a pepper")
 	}
-	p := &Peppers{secrets: secrets}
+	p := &Peppers{secrets: secrets, macs: map[int32]*sync.Pool{}}
 	for version, secret := range secrets {
 		if len(secret) < minPepper {
 			return nil, fmt.Errorf("pepper %d has %d bytes, fewer than %d", version, len(secret), minPepper)
 		}
 		p.versions = append(p.versions, version)
+		p.macs[version] = &sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }}
 		p.current = max(p.current, version)
 	}
 	if p.current <= 0 {
@@ -133,11 +146,20 @@ func NewPeppers(secrets map[int32][]byte) (*Peppers, error) {
 // Current returns the pepper that new keys use.
 func (p *Peppers) Current() []byte { return p.secrets[p.current] }
 
-// hash returns the key's HMAC-SHA-256 under one version of the pepper.
+// digest returns the key's HMAC-SHA-256 under one version of the pepper.
+func (p *Peppers) digest(version int32, s Secret) digest {
+	mac, _ := p.macs[version].Get().(hash.Hash)
+	defer p.macs[version].Put(mac)
+	mac.Reset()
+	_, _ = io.WriteString(mac, *s.raw)
+	var d digest
+	mac.Sum(d[:0])
+	return d
+}
+
 func (p *Peppers) hash(version int32, s Secret) []byte {
-	mac := hmac.New(sha256.New, p.secrets[version])
-	mac.Write([]byte(*s.raw))
-	return mac.Sum(nil)
+	d := p.digest(version, s)
+	return d[:]
 }
 
 // hashes returns the key's hash under each version of the pepper.

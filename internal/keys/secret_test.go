@@ -155,7 +155,7 @@ func TestSecretDoesNotShow(t *testing.T) {
 	}
 	values := map[string]any{
 		"secret": secret, "pointer": &secret, "holder": holder{"A", secret}, "pointer to holder": &holder{"A", secret},
-		"created": Created{ID: "key_1", Secret: secret}, "row": newRow{Created: Created{Secret: secret}},
+		"created": Created{ID: "key_1", Secret: secret}, "row": newRow{secret: secret},
 		"slice": []Secret{secret}, "map": map[string]Secret{"a": secret}, "any": map[string]any{"a": secret},
 		"error": fmt.Errorf("no: %v", secret),
 	}
