@@ -89,7 +89,8 @@ ALTER TABLE usage_events
     DROP CONSTRAINT usage_events_account_id_period_fkey,
     ADD CONSTRAINT only_reversals_are_negative CHECK (credits >= 0 OR reverses IS NOT NULL);
 CREATE UNIQUE INDEX usage_events_reversed_once ON usage_events (account_id, reverses) WHERE reverses IS NOT NULL;
-CREATE INDEX usage_events_by_time ON usage_events (account_id, recorded_at DESC, id DESC);
+-- Ascending, as events come in: then insertion finds its place at the end, and lists are read backwards.
+CREATE INDEX usage_events_by_time ON usage_events (account_id, recorded_at, id);
 
 -- What dashboards read. Written in the transaction of the events. key_id is '' for events without a key.
 CREATE TABLE usage_totals (

@@ -17,8 +17,9 @@ CROSS JOIN LATERAL (
 ) AS b;
 
 -- name: LatestPeriods :many
--- For who has locked periods: as it waited, others may have begun.
-SELECT b.account_id, b.period
+-- For who has locked periods: as it waited, others may have begun. reserves is whether there ever was a reservation.
+SELECT b.account_id, b.period,
+       EXISTS (SELECT FROM reservations r WHERE r.account_id = b.account_id) AS reserves
 FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
     SELECT v.account_id, v.period FROM balances v WHERE v.account_id = wanted.id ORDER BY period DESC LIMIT 1
@@ -52,12 +53,13 @@ VALUES ($1, $2, $3, $4, $5, $6, $7);
 -- name: KeyOwners :many
 SELECT id, account_id, family, credit_limit FROM api_keys WHERE id = ANY (sqlc.arg(ids)::text[]);
 
--- The queries of a batch of events. They take arrays of equal lengths. LATERAL with LIMIT, and PlanBatch, keep the
--- planner at a look-up in the index for each row: a plan is kept for long, and one that was made while a table was
--- small would read all of it.
+-- The queries of a batch of events take arrays of equal lengths.
 
 -- name: PlanBatch :exec
-SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true);
+-- For the rest of the transaction: plan once, and look up each row in an index. Planning costs more than these queries,
+-- and a plan that was made while a table was small would read all of it.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true);
 
 -- name: FindEvents :many
 SELECT e.account_id, e.id, e.credits, e.late, e.fingerprint
@@ -83,23 +85,10 @@ CROSS JOIN LATERAL (
     ORDER BY period DESC LIMIT 1
 ) AS b;
 
--- name: InsertEvents :exec
--- '' and -1 stand for NULL.
+-- name: InsertEvents :copyfrom
 INSERT INTO usage_events (account_id, id, period, key_id, category, provider, quantity, output_quantity, byok,
                           credits, uncollected, late, reverses, occurred_at, recorded_at, fingerprint)
-SELECT account_id, id, period, nullif(key_id, ''), category, nullif(provider, ''), nullif(quantity, -1),
-       nullif(output_quantity, -1), byok, credits, uncollected, late, nullif(reverses, ''), occurred_at,
-       sqlc.arg(recorded_at)::timestamptz, fingerprint
-FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS account_id, unnest(sqlc.arg(ids)::text[]) AS id,
-             unnest(sqlc.arg(periods)::integer[]) AS period, unnest(sqlc.arg(key_ids)::text[]) AS key_id,
-             unnest(sqlc.arg(categories)::text[]) AS category, unnest(sqlc.arg(providers)::text[]) AS provider,
-             unnest(sqlc.arg(quantities)::bigint[]) AS quantity,
-             unnest(sqlc.arg(output_quantities)::bigint[]) AS output_quantity,
-             unnest(sqlc.arg(byoks)::boolean[]) AS byok, unnest(sqlc.arg(credits)::bigint[]) AS credits,
-             unnest(sqlc.arg(uncollecteds)::bigint[]) AS uncollected, unnest(sqlc.arg(lates)::boolean[]) AS late,
-             unnest(sqlc.arg(reverses)::text[]) AS reverses,
-             unnest(sqlc.arg(occurred_ats)::timestamptz[]) AS occurred_at,
-             unnest(sqlc.arg(fingerprints)::bytea[]) AS fingerprint) AS sent;
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: AddToBalances :exec
 UPDATE balances b

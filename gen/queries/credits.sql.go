@@ -491,64 +491,23 @@ func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) er
 	return err
 }
 
-const insertEvents = `-- name: InsertEvents :exec
-INSERT INTO usage_events (account_id, id, period, key_id, category, provider, quantity, output_quantity, byok,
-                          credits, uncollected, late, reverses, occurred_at, recorded_at, fingerprint)
-SELECT account_id, id, period, nullif(key_id, ''), category, nullif(provider, ''), nullif(quantity, -1),
-       nullif(output_quantity, -1), byok, credits, uncollected, late, nullif(reverses, ''), occurred_at,
-       $1::timestamptz, fingerprint
-FROM (SELECT unnest($2::text[]) AS account_id, unnest($3::text[]) AS id,
-             unnest($4::integer[]) AS period, unnest($5::text[]) AS key_id,
-             unnest($6::text[]) AS category, unnest($7::text[]) AS provider,
-             unnest($8::bigint[]) AS quantity,
-             unnest($9::bigint[]) AS output_quantity,
-             unnest($10::boolean[]) AS byok, unnest($11::bigint[]) AS credits,
-             unnest($12::bigint[]) AS uncollected, unnest($13::boolean[]) AS late,
-             unnest($14::text[]) AS reverses,
-             unnest($15::timestamptz[]) AS occurred_at,
-             unnest($16::bytea[]) AS fingerprint) AS sent
-`
-
 type InsertEventsParams struct {
-	RecordedAt       time.Time
-	AccountIds       []string
-	Ids              []string
-	Periods          []int32
-	KeyIds           []string
-	Categories       []string
-	Providers        []string
-	Quantities       []int64
-	OutputQuantities []int64
-	Byoks            []bool
-	Credits          []int64
-	Uncollecteds     []int64
-	Lates            []bool
-	Reverses         []string
-	OccurredAts      []time.Time
-	Fingerprints     [][]byte
-}
-
-// ” and -1 stand for NULL.
-func (q *Queries) InsertEvents(ctx context.Context, arg InsertEventsParams) error {
-	_, err := q.db.Exec(ctx, insertEvents,
-		arg.RecordedAt,
-		arg.AccountIds,
-		arg.Ids,
-		arg.Periods,
-		arg.KeyIds,
-		arg.Categories,
-		arg.Providers,
-		arg.Quantities,
-		arg.OutputQuantities,
-		arg.Byoks,
-		arg.Credits,
-		arg.Uncollecteds,
-		arg.Lates,
-		arg.Reverses,
-		arg.OccurredAts,
-		arg.Fingerprints,
-	)
-	return err
+	AccountID      string
+	ID             string
+	Period         int32
+	KeyID          *string
+	Category       string
+	Provider       *string
+	Quantity       *int64
+	OutputQuantity *int64
+	Byok           bool
+	Credits        int64
+	Uncollected    int64
+	Late           bool
+	Reverses       *string
+	OccurredAt     time.Time
+	RecordedAt     time.Time
+	Fingerprint    []byte
 }
 
 const insertGrant = `-- name: InsertGrant :exec
@@ -732,7 +691,8 @@ func (q *Queries) LatestKeyBudgets(ctx context.Context, arg LatestKeyBudgetsPara
 }
 
 const latestPeriods = `-- name: LatestPeriods :many
-SELECT b.account_id, b.period
+SELECT b.account_id, b.period,
+       EXISTS (SELECT FROM reservations r WHERE r.account_id = b.account_id) AS reserves
 FROM (SELECT unnest($1::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
     SELECT v.account_id, v.period FROM balances v WHERE v.account_id = wanted.id ORDER BY period DESC LIMIT 1
@@ -742,9 +702,10 @@ CROSS JOIN LATERAL (
 type LatestPeriodsRow struct {
 	AccountID string
 	Period    int32
+	Reserves  bool
 }
 
-// For who has locked periods: as it waited, others may have begun.
+// For who has locked periods: as it waited, others may have begun. reserves is whether there ever was a reservation.
 func (q *Queries) LatestPeriods(ctx context.Context, accountIds []string) ([]LatestPeriodsRow, error) {
 	rows, err := q.db.Query(ctx, latestPeriods, accountIds)
 	if err != nil {
@@ -754,7 +715,7 @@ func (q *Queries) LatestPeriods(ctx context.Context, accountIds []string) ([]Lat
 	items := []LatestPeriodsRow{}
 	for rows.Next() {
 		var i LatestPeriodsRow
-		if err := rows.Scan(&i.AccountID, &i.Period); err != nil {
+		if err := rows.Scan(&i.AccountID, &i.Period, &i.Reserves); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -894,12 +855,13 @@ func (q *Queries) LockLatestBalances(ctx context.Context, arg LockLatestBalances
 
 const planBatch = `-- name: PlanBatch :exec
 
-SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_hashjoin', 'off', true),
+       set_config('enable_mergejoin', 'off', true)
 `
 
-// The queries of a batch of events. They take arrays of equal lengths. LATERAL with LIMIT, and PlanBatch, keep the
-// planner at a look-up in the index for each row: a plan is kept for long, and one that was made while a table was
-// small would read all of it.
+// The queries of a batch of events take arrays of equal lengths.
+// For the rest of the transaction: plan once, and look up each row in an index. Planning costs more than these queries,
+// and a plan that was made while a table was small would read all of it.
 func (q *Queries) PlanBatch(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, planBatch)
 	return err

@@ -36,11 +36,16 @@ func newFixture(tb testing.TB) *fixture {
 // fixtureOn is a replica of its own on the database.
 func fixtureOn(tb testing.TB, pool *pgxpool.Pool, clock *testkit.Clock) *fixture {
 	tb.Helper()
+	f := startFixture(tb, pool, clock.Now)
+	f.clock = clock
+	return f
+}
+
+func startFixture(tb testing.TB, pool *pgxpool.Pool, now func() time.Time) *fixture {
+	tb.Helper()
 	catalogue, err := plans.Load("")
 	require.NoError(tb, err)
-	f := &fixture{
-		Credits: New(pool, ids.NewSource(clock.Now, rand.Reader), clock.Now, catalogue), tb: tb, pool: pool, clock: clock,
-	}
+	f := &fixture{Credits: New(pool, ids.NewSource(now, rand.Reader), now, catalogue), tb: tb, pool: pool}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -109,6 +109,16 @@ func reservedConflict(id string) *fault.Error {
 	return fault.New(fault.Conflict, "event_conflict", fmt.Sprintf("Event %s belongs to a reservation.", id))
 }
 
+// spendAll decides about events in their order. It reports whether all are recorded now.
+func (l *ledger) spendAll(drafts []*draft) bool {
+	recorded := true
+	for _, d := range drafts {
+		l.spend(d)
+		recorded = recorded && d.outcome.Refusal == nil && !d.outcome.Duplicate
+	}
+	return recorded
+}
+
 // spend decides about an event. One that was recorded before is answered from the record, whatever has become of prices
 // and plans since.
 func (l *ledger) spend(d *draft) {

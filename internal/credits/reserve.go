@@ -226,7 +226,7 @@ func (c *Credits) ExpireHolds(ctx context.Context) error {
 			if err := l.expire(ctx, tx, accountIDs); err != nil {
 				return err
 			}
-			return pipelined(ctx, tx, "", "", l.write(ctx))
+			return l.writeAll(ctx, tx)
 		})
 		if err != nil {
 			return err
@@ -255,6 +255,6 @@ func (c *Credits) inLedger(
 		if err := fn(tx, l, l.accounts[d.accountID]); err != nil {
 			return err
 		}
-		return pipelined(ctx, tx, "", "", l.write(ctx))
+		return l.writeAll(ctx, tx)
 	})
 }

@@ -43,7 +43,12 @@ type lane struct {
 	events  int // of those waiting
 	closed  bool
 	wake    chan struct{} // of capacity 1
+	// careful is how many of the next batches look for stored events before they insert. Only the worker uses it.
+	careful int
 }
+
+// carefulFor is how many batches are careful after one that had to be: retries come in bursts.
+const carefulFor = 64
 
 // Spend records events, each counted once: an event that was recorded before answers as the first time. Outcomes come
 // in the order of the events. Those of an account are taken in that order, each if it fits into what remains.
@@ -168,7 +173,7 @@ func (c *Credits) work(ctx context.Context, l *lane) {
 	for {
 		batch := l.take()
 		if len(batch) > 0 {
-			c.commit(context.WithoutCancel(ctx), batch)
+			c.commit(context.WithoutCancel(ctx), l, batch)
 			continue
 		}
 		select {
@@ -176,7 +181,7 @@ func (c *Credits) work(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			l.close()
 			for batch = l.take(); len(batch) > 0; batch = l.take() {
-				c.commit(context.WithoutCancel(ctx), batch)
+				c.commit(context.WithoutCancel(ctx), l, batch)
 			}
 			return
 		}
@@ -185,12 +190,12 @@ func (c *Credits) work(ctx context.Context, l *lane) {
 
 // commit commits submissions together and tells their callers. If that fails because of what one of them holds, it
 // halves them until the others have got through.
-func (c *Credits) commit(ctx context.Context, submissions []*submission) {
-	err := c.commitOnce(ctx, submissions)
+func (c *Credits) commit(ctx context.Context, l *lane, submissions []*submission) {
+	err := c.commitOnce(ctx, l, submissions)
 	if err != nil && len(submissions) > 1 && dataError(err) {
 		half := len(submissions) / 2
-		c.commit(ctx, submissions[:half])
-		c.commit(ctx, submissions[half:])
+		c.commit(ctx, l, submissions[:half])
+		c.commit(ctx, l, submissions[half:])
 		return
 	}
 	for _, s := range submissions {
@@ -198,10 +203,23 @@ func (c *Credits) commit(ctx context.Context, submissions []*submission) {
 	}
 }
 
-func (c *Credits) commitOnce(ctx context.Context, submissions []*submission) error {
+func (c *Credits) commitOnce(ctx context.Context, l *lane, submissions []*submission) error {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	b := newBatch(submissions)
+	b := newBatch(submissions, l.careful > 0)
+	l.careful = max(0, l.careful-1)
+	err := c.commitBatch(ctx, b)
+	if storedBefore(err) && !b.careful {
+		b.careful = true
+		err = c.commitBatch(ctx, b)
+	}
+	if b.needed {
+		l.careful = carefulFor
+	}
+	return err
+}
+
+func (c *Credits) commitBatch(ctx context.Context, b *batch) error {
 	const retries = 4
 	for retry := 0; ; {
 		stale, err := c.tryBatch(ctx, b)

@@ -117,3 +117,10 @@ func orElse[T any](p *T, otherwise T) T {
 	}
 	return *p
 }
+
+func orNone(n int64) *int64 {
+	if n == none {
+		return nil
+	}
+	return &n
+}

@@ -15,22 +15,23 @@ import (
 type batch struct {
 	drafts     []*draft
 	accountIDs []string // sorted: that is the order of locks
-	// By draft, to find what is stored of them.
-	ofAccounts, ids []string
 	// The families of keys that have a limit.
 	limitedAccounts, limited []string
+	// careful is whether to look for stored events first. Most batches hold none, and the look-ups would be a third of
+	// their cost. Without, a stored event is found by its insertion, which fails, or because another answer than
+	// 'recorded' needs a look-up to be sure.
+	careful bool
+	needed  bool // to be careful, it turned out
 }
 
-func newBatch(submissions []*submission) *batch {
-	b := &batch{}
+func newBatch(submissions []*submission, careful bool) *batch {
+	b := &batch{careful: careful}
 	for _, s := range submissions {
 		b.drafts = append(b.drafts, s.drafts...)
 	}
 	accounts := map[string]struct{}{}
 	families := map[earlierKey]struct{}{}
-	b.ofAccounts, b.ids = make([]string, len(b.drafts)), make([]string, len(b.drafts))
-	for i, d := range b.drafts {
-		b.ofAccounts[i], b.ids[i] = d.accountID, d.id
+	for _, d := range b.drafts {
 		accounts[d.accountID] = struct{}{}
 		if d.keyID != "" && d.limit != noLimit {
 			families[earlierKey{accountID: d.accountID, family: d.family}] = struct{}{}
@@ -43,41 +44,75 @@ func newBatch(submissions []*submission) *batch {
 	return b
 }
 
-// tryBatch records a batch in a transaction of two round trips: one locks and reads, one writes and commits. If
-// accounts have no current period it returns them and does nothing.
+// sent are the accounts and ids of the drafts.
+func (b *batch) sent() (accountIDs, ids []string) {
+	accountIDs, ids = make([]string, len(b.drafts)), make([]string, len(b.drafts))
+	for i, d := range b.drafts {
+		accountIDs[i], ids[i] = d.accountID, d.id
+	}
+	return accountIDs, ids
+}
+
+// tryBatch records a batch in a transaction of three round trips: one locks and reads, one inserts the events, one
+// writes the sums and commits. If accounts have no current period it returns them and does nothing.
 func (c *Credits) tryBatch(ctx context.Context, b *batch) (stale []string, err error) {
 	conn, err := c.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release() // a connection that is still in a transaction is not used again
-	now := c.now()
-	l, stale, expired, err := readBatch(ctx, conn, b, now)
-	if err == nil && len(stale) == 0 && len(expired) > 0 {
-		err = l.expire(ctx, conn, expired)
+	r, err := lockBatch(ctx, conn, b, c.now())
+	if err == nil && len(r.stale) == 0 {
+		err = c.decideBatch(ctx, conn, b, r)
 	}
-	if err != nil || len(stale) > 0 {
-		return stale, errors.Join(err, rollback(ctx, conn))
-	}
-	for _, d := range b.drafts {
-		l.spend(d)
-	}
-	if err := pipelined(ctx, conn, "", "COMMIT", l.write(ctx)); err != nil {
-		return nil, errors.Join(err, rollback(ctx, conn))
+	if err != nil || len(r.stale) > 0 {
+		return r.stale, errors.Join(err, rollback(ctx, conn))
 	}
 	return nil, nil
 }
 
-// readBatch locks the accounts' current periods, and reads what is stored of the events and budgets then.
-func readBatch(ctx context.Context, conn sender, b *batch, now time.Time) (
-	l *ledger, stale, expired []string, err error,
-) {
+// decideBatch decides about the events of a batch and commits.
+func (c *Credits) decideBatch(ctx context.Context, conn dbConn, b *batch, r *reading) error {
+	if err := r.more(ctx, conn, b); err != nil {
+		return err
+	}
+	l := r.ledger()
+	b.needed = !l.spendAll(b.drafts)
+	if b.needed && !r.looked {
+		b.careful = true
+		if err := r.more(ctx, conn, b); err != nil {
+			return err
+		}
+		l = r.ledger()
+		l.spendAll(b.drafts)
+	}
+	if err := l.insertEvents(ctx, conn); err != nil {
+		return err
+	}
+	return pipelined(ctx, conn, "", "COMMIT", l.write(ctx))
+}
+
+// reading is what a transaction has read under the locks of its accounts.
+type reading struct {
+	now      time.Time
+	balances []Balance // the current periods
+	stale    []string  // accounts without one
+	expired  []string  // accounts with reservations that have run out
+	reserve  bool      // some have reservations
+	looked   bool      // for the events
+	freed    []freed
+	budgets  []queries.LatestKeyBudgetsRow
+	events   []queries.FindEventsRow
+	reserved []queries.FindReservedEventsRow
+}
+
+// lockBatch locks the accounts' current periods, and reads budgets and, for a careful batch, the events that are stored.
+func lockBatch(ctx context.Context, conn sender, b *batch, now time.Time) (*reading, error) {
+	r := &reading{now: now}
 	var balances []queries.LockLatestBalancesRow
 	var latest []queries.LatestPeriodsRow
-	var events []queries.FindEventsRow
-	var reserved []queries.FindReservedEventsRow
-	var budgets []queries.LatestKeyBudgetsRow
-	err = pipelined(ctx, conn, "BEGIN ISOLATION LEVEL READ COMMITTED", "", func(q *queries.Queries) (err error) {
+	find := r.find(ctx, b)
+	err := pipelined(ctx, conn, "BEGIN ISOLATION LEVEL READ COMMITTED", "", func(q *queries.Queries) (err error) {
 		if err = q.PlanBatch(ctx); err != nil {
 			return err
 		}
@@ -88,55 +123,93 @@ func readBatch(ctx context.Context, conn sender, b *batch, now time.Time) (
 		if latest, err = q.LatestPeriods(ctx, b.accountIDs); err != nil {
 			return err
 		}
-		events, err = q.FindEvents(ctx, queries.FindEventsParams{AccountIds: b.ofAccounts, Ids: b.ids})
+		if len(b.limited) > 0 {
+			r.budgets, err = q.LatestKeyBudgets(ctx,
+				queries.LatestKeyBudgetsParams{AccountIds: b.limitedAccounts, Families: b.limited})
+		}
+		if err != nil || !b.careful {
+			return err
+		}
+		return find(q)
+	})
+	r.take(b.accountIDs, balances, latest)
+	return r, err
+}
+
+// find returns the queries that look for stored events.
+func (r *reading) find(ctx context.Context, b *batch) func(q *queries.Queries) error {
+	accountIDs, ids := b.sent()
+	return func(q *queries.Queries) (err error) {
+		r.looked = true
+		r.events, err = q.FindEvents(ctx, queries.FindEventsParams{AccountIds: accountIDs, Ids: ids})
 		if err != nil {
 			return err
 		}
-		reserved, err = q.FindReservedEvents(ctx, queries.FindReservedEventsParams{AccountIds: b.ofAccounts, Ids: b.ids})
-		if err != nil || len(b.limited) == 0 {
-			return err
-		}
-		budgets, err = q.LatestKeyBudgets(ctx,
-			queries.LatestKeyBudgetsParams{AccountIds: b.limitedAccounts, Families: b.limited})
+		r.reserved, err = q.FindReservedEvents(ctx, queries.FindReservedEventsParams{AccountIds: accountIDs, Ids: ids})
 		return err
-	})
-	if err != nil {
-		return nil, nil, nil, err
 	}
-	l, stale, expired = current(b.accountIDs, balances, latest, now)
-	if len(stale) == 0 {
-		l.see(events, reserved)
-		l.budgeted(budgets)
-	}
-	return l, stale, expired, nil
 }
 
-// current returns a ledger of the locked periods that are the accounts' current ones. stale are the accounts without:
-// while we waited for its row, a period may have ended and another begun. Once we hold the last one none can.
-func current(
-	accountIDs []string, balances []queries.LockLatestBalancesRow, latest []queries.LatestPeriodsRow, now time.Time,
-) (l *ledger, stale, expired []string) {
+// take keeps the locked periods that are the accounts' current ones. While we waited for its row, a period may have
+// ended and another begun; once we hold the last one none can.
+func (r *reading) take(
+	accountIDs []string, balances []queries.LockLatestBalancesRow, latest []queries.LatestPeriodsRow,
+) {
 	last := make(map[string]int32, len(latest))
 	for _, row := range latest {
 		last[row.AccountID] = row.Period
+		r.reserve = r.reserve || row.Reserves
 	}
-	l = newLedger(now)
+	held := make(map[string]struct{}, len(balances))
 	for i := range balances {
 		b := fromLocked(&balances[i])
-		if !now.Before(b.EndsAt) || b.Period != last[b.AccountID] {
+		if !r.now.Before(b.EndsAt) || b.Period != last[b.AccountID] {
 			continue
 		}
-		l.add(b)
+		held[b.AccountID] = struct{}{}
+		r.balances = append(r.balances, b)
 		if balances[i].Expired {
-			expired = append(expired, b.AccountID)
+			r.expired = append(r.expired, b.AccountID)
 		}
 	}
 	for _, id := range accountIDs {
-		if l.accounts[id] == nil {
-			stale = append(stale, id)
+		if _, ok := held[id]; !ok {
+			r.stale = append(r.stale, id)
 		}
 	}
-	return l, stale, expired
+}
+
+// more reads and does what turns out to be needed: of most batches nothing.
+func (r *reading) more(ctx context.Context, conn dbConn, b *batch) error {
+	if len(r.expired) > 0 {
+		var err error
+		if r.freed, err = expireReservations(ctx, conn, r.expired, r.now); err != nil {
+			return err
+		}
+		r.expired = nil
+	}
+	if r.looked || !b.careful && !r.reserve {
+		return nil
+	}
+	return pipelined(ctx, conn, "", "", r.find(ctx, b))
+}
+
+// ledger returns the ledger as it was read.
+func (r *reading) ledger() *ledger {
+	l := newLedger(r.now, r.balances...)
+	for _, f := range r.freed {
+		l.hold(f.accountID, f.period, f.family, -f.held)
+	}
+	l.budgeted(r.budgets)
+	for _, row := range r.events {
+		seen := seenEvent{credits: row.Credits, late: row.Late}
+		copy(seen.fingerprint[:], row.Fingerprint)
+		l.accounts[row.AccountID].seen[row.ID] = seen
+	}
+	for _, row := range r.reserved {
+		l.accounts[row.AccountID].seen[row.EventID] = seenEvent{reserved: true}
+	}
+	return l
 }
 
 func fromLocked(row *queries.LockLatestBalancesRow) Balance {
@@ -146,17 +219,6 @@ func fromLocked(row *queries.LockLatestBalancesRow) Balance {
 		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Capped: row.Capped, Granted: row.Granted,
 		Included: row.Included,
 		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Held: row.Held, Requests: row.Requests,
-	}
-}
-
-func (l *ledger) see(events []queries.FindEventsRow, reserved []queries.FindReservedEventsRow) {
-	for _, row := range events {
-		seen := seenEvent{credits: row.Credits, late: row.Late}
-		copy(seen.fingerprint[:], row.Fingerprint)
-		l.accounts[row.AccountID].seen[row.ID] = seen
-	}
-	for _, row := range reserved {
-		l.accounts[row.AccountID].seen[row.EventID] = seenEvent{reserved: true}
 	}
 }
 

@@ -10,24 +10,75 @@ import (
 	"github.com/keymeter/keymeter/gen/queries"
 )
 
+// dbConn is a connection or a transaction.
+type dbConn interface {
+	queries.DBTX
+	sender
+}
+
+// freed is what a reservation does not hold any more.
+type freed struct {
+	accountID, family string
+	period            int32
+	held              int64
+}
+
+// expireReservations ends the reservations of the accounts that have run out.
+func expireReservations(ctx context.Context, db queries.DBTX, accountIDs []string, now time.Time) ([]freed, error) {
+	rows, err := queries.New(db).ExpireReservations(ctx,
+		queries.ExpireReservationsParams{AccountIds: accountIDs, Now: now})
+	ended := make([]freed, len(rows))
+	for i, row := range rows {
+		ended[i] = freed{accountID: row.AccountID, family: row.Family, period: row.Period, held: row.Held}
+	}
+	return ended, err
+}
+
 // expire frees what is held by reservations of the accounts that have run out.
 func (l *ledger) expire(ctx context.Context, db queries.DBTX, accountIDs []string) error {
-	freed, err := queries.New(db).ExpireReservations(ctx,
-		queries.ExpireReservationsParams{AccountIds: accountIDs, Now: l.now})
-	for _, row := range freed {
-		l.hold(row.AccountID, row.Period, row.Family, -row.Held)
+	ended, err := expireReservations(ctx, db, accountIDs, l.now)
+	for _, f := range ended {
+		l.hold(f.accountID, f.period, f.family, -f.held)
 	}
 	return err
 }
 
-// write returns the queries that write what has been decided.
+// insertEvents writes the events that have been decided. COPY costs Postgres two thirds of an INSERT.
+func (l *ledger) insertEvents(ctx context.Context, db queries.DBTX) error {
+	if len(l.events) == 0 {
+		return nil
+	}
+	// In the order of the indexes, neighbours are found at once.
+	slices.SortFunc(l.events, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.accountID, b.accountID), cmp.Compare(a.id, b.id))
+	})
+	rows := make([]queries.InsertEventsParams, len(l.events))
+	for i := range l.events {
+		e := &l.events[i]
+		rows[i] = queries.InsertEventsParams{
+			AccountID: e.accountID, ID: e.id, Period: e.period, KeyID: optional(e.keyID), Category: string(e.category),
+			Provider: optional(e.provider), Quantity: orNone(e.quantity), OutputQuantity: orNone(e.output), Byok: e.byok,
+			Credits: e.credits, Uncollected: e.uncollected, Late: e.late, Reverses: optional(e.reverses),
+			OccurredAt: e.occurredAt, RecordedAt: l.now, Fingerprint: e.fingerprint[:],
+		}
+	}
+	_, err := queries.New(db).InsertEvents(ctx, rows)
+	return err
+}
+
+// writeAll writes what has been decided.
+func (l *ledger) writeAll(ctx context.Context, db dbConn) error {
+	if err := l.insertEvents(ctx, db); err != nil {
+		return err
+	}
+	return pipelined(ctx, db, "", "", l.write(ctx))
+}
+
+// write returns the queries that write the sums of what has been decided.
 func (l *ledger) write(ctx context.Context) func(q *queries.Queries) error {
-	events, balances, totals, budgets := l.eventParams(), l.balanceParams(), l.totalParams(), l.budgetParams()
+	balances, totals, budgets := l.balanceParams(), l.totalParams(), l.budgetParams()
 	return func(q *queries.Queries) error {
-		if len(events.Ids) > 0 {
-			if err := q.InsertEvents(ctx, events); err != nil {
-				return err
-			}
+		if len(totals.AccountIds) > 0 {
 			if err := q.AddToUsageTotals(ctx, totals); err != nil {
 				return err
 			}
@@ -47,26 +98,6 @@ func (l *ledger) write(ctx context.Context) func(q *queries.Queries) error {
 		}
 		return q.AddToBalances(ctx, balances)
 	}
-}
-
-func (l *ledger) eventParams() queries.InsertEventsParams {
-	n := len(l.events)
-	p := queries.InsertEventsParams{
-		RecordedAt: l.now, AccountIds: make([]string, n), Ids: make([]string, n), Periods: make([]int32, n),
-		KeyIds: make([]string, n), Categories: make([]string, n), Providers: make([]string, n),
-		Quantities: make([]int64, n), OutputQuantities: make([]int64, n), Byoks: make([]bool, n),
-		Credits: make([]int64, n), Uncollecteds: make([]int64, n), Lates: make([]bool, n), Reverses: make([]string, n),
-		OccurredAts: make([]time.Time, n), Fingerprints: make([][]byte, n),
-	}
-	for i := range l.events {
-		e := &l.events[i]
-		p.AccountIds[i], p.Ids[i], p.Periods[i], p.KeyIds[i] = e.accountID, e.id, e.period, e.keyID
-		p.Categories[i], p.Providers[i] = string(e.category), e.provider
-		p.Quantities[i], p.OutputQuantities[i], p.Byoks[i] = e.quantity, e.output, e.byok
-		p.Credits[i], p.Uncollecteds[i], p.Lates[i], p.Reverses[i] = e.credits, e.uncollected, e.late, e.reverses
-		p.OccurredAts[i], p.Fingerprints[i] = e.occurredAt, e.fingerprint[:]
-	}
-	return p
 }
 
 func (l *ledger) balanceParams() queries.AddToBalancesParams {

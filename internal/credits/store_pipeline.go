@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/keymeter/keymeter/gen/queries"
+	"github.com/keymeter/keymeter/internal/postgres"
 )
 
 // sender is a connection or a transaction.
@@ -102,6 +103,9 @@ const (
 	dataExceptions       = "22"
 	integrityViolations  = "23"
 )
+
+// storedBefore reports whether err says that an event is stored already.
+func storedBefore(err error) bool { return postgres.Violates(err, "usage_events_pkey") }
 
 // dataError reports whether err is about what was to be written, and not about the state of the database.
 func dataError(err error) bool {
