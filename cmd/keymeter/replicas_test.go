@@ -338,7 +338,7 @@ func TestSpendsSurviveCrashes(t *testing.T) {
 	}
 	require.NoError(t, rows.Err())
 	var used int64
-	require.NoError(t, pool.QueryRow(context.Background(), `SELECT used FROM balances`).Scan(&used))
+	require.NoError(t, pool.QueryRow(context.Background(), `SELECT tts + stt + llm + rag FROM balances`).Scan(&used))
 	t.Logf("%d spends acknowledged, %d refused, %d credits of %d used", events, refused.Load(), used, limit)
 	require.Equal(t, spent.Load(), sum)
 	require.Equal(t, used, sum)

@@ -1,10 +1,13 @@
--- name: LatestBalance :one
-SELECT * FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1;
+-- The open period of an account is its last one, also when it is over and no other has begun yet.
 
--- name: LockLatestBalance :one
-SELECT * FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE;
+-- name: OpenBalance :one
+SELECT * FROM balances WHERE account_id = $1 AND NOT closed;
 
--- name: LockLatestBalances :many
+-- name: LockOpenBalance :one
+-- Whoever waits for the row finds nothing if the period was closed meanwhile.
+SELECT * FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE;
+
+-- name: LockOpenBalances :many
 -- In the order of the ids. expired is a hint, from before the wait for the locks, that holds have run out.
 SELECT b.*,
        (b.held > 0 AND EXISTS (
@@ -13,16 +16,7 @@ SELECT b.*,
        ))::boolean AS expired
 FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
-    SELECT * FROM balances WHERE account_id = wanted.id ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
-) AS b;
-
--- name: LatestPeriods :many
--- For who has locked periods: as it waited, others may have begun. reserves is whether there ever was a reservation.
-SELECT b.account_id, b.period,
-       EXISTS (SELECT FROM reservations r WHERE r.account_id = b.account_id) AS reserves
-FROM (SELECT unnest(sqlc.arg(account_ids)::text[]) AS id) AS wanted
-CROSS JOIN LATERAL (
-    SELECT v.account_id, v.period FROM balances v WHERE v.account_id = wanted.id ORDER BY period DESC LIMIT 1
+    SELECT * FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
 ) AS b;
 
 -- name: LockAccountTier :one
@@ -31,15 +25,21 @@ SELECT tier, created_at FROM accounts WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: InsertBalance :exec
 INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted,
-                      included)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+                      included, reserves)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: UsedInMonth :one
-SELECT coalesce(sum(used), 0)::bigint FROM balances
+SELECT coalesce(sum(tts + stt + llm + rag), 0)::bigint FROM balances
 WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4;
 
--- name: ClosePeriod :exec
+-- name: ShortenPeriod :exec
 UPDATE balances SET ends_at = $3 WHERE account_id = $1 AND period = $2;
+
+-- name: ClosePeriod :exec
+UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed;
+
+-- name: MarkReserves :exec
+UPDATE balances SET reserves = true WHERE account_id = $1 AND NOT closed;
 
 -- name: ChangePeriod :exec
 UPDATE balances SET tier = sqlc.arg(tier), capped = sqlc.arg(capped), granted = granted + sqlc.arg(more_granted),
@@ -54,12 +54,6 @@ VALUES ($1, $2, $3, $4, $5, $6, $7);
 SELECT id, account_id, family, credit_limit FROM api_keys WHERE id = ANY (sqlc.arg(ids)::text[]);
 
 -- The queries of a batch of events take arrays of equal lengths.
-
--- name: PlanBatch :exec
--- For the rest of the transaction: plan once, and look up each row in an index. Planning costs more than these queries,
--- and a plan that was made while a table was small would read all of it.
-SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_hashjoin', 'off', true),
-       set_config('enable_mergejoin', 'off', true);
 
 -- name: FindEvents :many
 SELECT e.account_id, e.id, e.credits, e.late, e.fingerprint
@@ -108,6 +102,16 @@ SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(hours)::timestampt
 ON CONFLICT (account_id, hour, key_id, category)
 DO UPDATE SET credits = t.credits + excluded.credits, requests = t.requests + excluded.requests;
 
+-- name: SpendKeyBudgets :exec
+-- A limit of -1 is none. One that was lowered under what is used and held already must not fail the check, but nothing
+-- may be added beyond it.
+INSERT INTO key_budgets AS b (account_id, family, period, used, held, credit_limit)
+SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(families)::text[]), unnest(sqlc.arg(periods)::integer[]),
+       unnest(sqlc.arg(used)::bigint[]), unnest(sqlc.arg(held)::bigint[]), nullif(unnest(sqlc.arg(credit_limits)::bigint[]), -1)
+ON CONFLICT (account_id, family, period) DO UPDATE
+SET used = b.used + excluded.used, held = b.held + excluded.held,
+    credit_limit = CASE WHEN excluded.credit_limit IS NOT NULL THEN greatest(excluded.credit_limit, b.used + b.held) END;
+
 -- name: EnsureKeyBudgets :exec
 -- Before AddToKeyBudgets: a row that is inserted must pass the checks, and what is added may be negative.
 INSERT INTO key_budgets (account_id, family, period)
@@ -115,8 +119,7 @@ SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(families)::text[])
 ON CONFLICT DO NOTHING;
 
 -- name: AddToKeyBudgets :exec
--- A limit of -1 is none, -2 leaves it. One that was lowered under what is used and held already must not fail the
--- check, but nothing may be added beyond it.
+-- As SpendKeyBudgets; a limit of -2 leaves it.
 UPDATE key_budgets b
 SET used = b.used + d.used, held = b.held + d.held,
     credit_limit = CASE d.credit_limit WHEN -1 THEN NULL WHEN -2 THEN b.credit_limit

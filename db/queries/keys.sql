@@ -3,6 +3,18 @@ INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, create
                       credit_limit, rate_requests, rate_seconds, allowed_ips, metadata)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
+-- name: InsertPlainKeys :many
+-- An expiry at the epoch is none.
+INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, family)
+SELECT n.id, n.account_id, n.hash, n.pepper_version, n.prefix, n.name, n.created_at, nullif(n.expires_at, 'epoch'), n.id
+FROM (SELECT unnest(sqlc.arg(ids)::text[]) AS id, unnest(sqlc.arg(account_ids)::text[]) AS account_id,
+             unnest(sqlc.arg(hashes)::bytea[]) AS hash, unnest(sqlc.arg(pepper_versions)::integer[]) AS pepper_version,
+             unnest(sqlc.arg(prefixes)::text[]) AS prefix, unnest(sqlc.arg(names)::text[]) AS name,
+             unnest(sqlc.arg(created_at)::timestamptz[]) AS created_at,
+             unnest(sqlc.arg(expires_at)::timestamptz[]) AS expires_at) AS n
+JOIN accounts a ON a.id = n.account_id
+RETURNING id;
+
 -- name: ListKeys :many
 SELECT * FROM api_keys
 WHERE account_id = sqlc.arg(account_id)

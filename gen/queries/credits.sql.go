@@ -101,8 +101,7 @@ type AddToKeyBudgetsParams struct {
 	CreditLimits []int64
 }
 
-// A limit of -1 is none, -2 leaves it. One that was lowered under what is used and held already must not fail the
-// check, but nothing may be added beyond it.
+// As SpendKeyBudgets; a limit of -2 leaves it.
 func (q *Queries) AddToKeyBudgets(ctx context.Context, arg AddToKeyBudgetsParams) error {
 	_, err := q.db.Exec(ctx, addToKeyBudgets,
 		arg.AccountIds,
@@ -170,17 +169,11 @@ func (q *Queries) ChangePeriod(ctx context.Context, arg ChangePeriodParams) erro
 }
 
 const closePeriod = `-- name: ClosePeriod :exec
-UPDATE balances SET ends_at = $3 WHERE account_id = $1 AND period = $2
+UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed
 `
 
-type ClosePeriodParams struct {
-	AccountID string
-	Period    int32
-	EndsAt    time.Time
-}
-
-func (q *Queries) ClosePeriod(ctx context.Context, arg ClosePeriodParams) error {
-	_, err := q.db.Exec(ctx, closePeriod, arg.AccountID, arg.Period, arg.EndsAt)
+func (q *Queries) ClosePeriod(ctx context.Context, accountID string) error {
+	_, err := q.db.Exec(ctx, closePeriod, accountID)
 	return err
 }
 
@@ -308,6 +301,7 @@ func (q *Queries) FindEventToReverse(ctx context.Context, arg FindEventToReverse
 }
 
 const findEvents = `-- name: FindEvents :many
+
 SELECT e.account_id, e.id, e.credits, e.late, e.fingerprint
 FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::text[]) AS id) AS sent
 CROSS JOIN LATERAL (
@@ -328,6 +322,7 @@ type FindEventsRow struct {
 	Fingerprint []byte
 }
 
+// The queries of a batch of events take arrays of equal lengths.
 func (q *Queries) FindEvents(ctx context.Context, arg FindEventsParams) ([]FindEventsRow, error) {
 	rows, err := q.db.Query(ctx, findEvents, arg.AccountIds, arg.Ids)
 	if err != nil {
@@ -456,8 +451,8 @@ func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEvents
 
 const insertBalance = `-- name: InsertBalance :exec
 INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted,
-                      included)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                      included, reserves)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 `
 
 type InsertBalanceParams struct {
@@ -472,6 +467,7 @@ type InsertBalanceParams struct {
 	Capped    bool
 	Granted   int64
 	Included  int64
+	Reserves  bool
 }
 
 func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) error {
@@ -487,6 +483,7 @@ func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) er
 		arg.Capped,
 		arg.Granted,
 		arg.Included,
+		arg.Reserves,
 	)
 	return err
 }
@@ -611,36 +608,6 @@ func (q *Queries) KeyOwners(ctx context.Context, ids []string) ([]KeyOwnersRow, 
 	return items, nil
 }
 
-const latestBalance = `-- name: LatestBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests, held FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1
-`
-
-func (q *Queries) LatestBalance(ctx context.Context, accountID string) (Balance, error) {
-	row := q.db.QueryRow(ctx, latestBalance, accountID)
-	var i Balance
-	err := row.Scan(
-		&i.AccountID,
-		&i.Period,
-		&i.Source,
-		&i.Anchor,
-		&i.Months,
-		&i.StartsAt,
-		&i.EndsAt,
-		&i.Tier,
-		&i.Capped,
-		&i.Granted,
-		&i.Included,
-		&i.Tts,
-		&i.Stt,
-		&i.Llm,
-		&i.Rag,
-		&i.Used,
-		&i.Requests,
-		&i.Held,
-	)
-	return i, err
-}
-
 const latestKeyBudgets = `-- name: LatestKeyBudgets :many
 SELECT b.account_id, b.family, b.period, b.used, b.held
 FROM (SELECT unnest($1::text[]) AS account_id, unnest($2::text[]) AS family) AS wanted
@@ -690,42 +657,6 @@ func (q *Queries) LatestKeyBudgets(ctx context.Context, arg LatestKeyBudgetsPara
 	return items, nil
 }
 
-const latestPeriods = `-- name: LatestPeriods :many
-SELECT b.account_id, b.period,
-       EXISTS (SELECT FROM reservations r WHERE r.account_id = b.account_id) AS reserves
-FROM (SELECT unnest($1::text[]) AS id) AS wanted
-CROSS JOIN LATERAL (
-    SELECT v.account_id, v.period FROM balances v WHERE v.account_id = wanted.id ORDER BY period DESC LIMIT 1
-) AS b
-`
-
-type LatestPeriodsRow struct {
-	AccountID string
-	Period    int32
-	Reserves  bool
-}
-
-// For who has locked periods: as it waited, others may have begun. reserves is whether there ever was a reservation.
-func (q *Queries) LatestPeriods(ctx context.Context, accountIds []string) ([]LatestPeriodsRow, error) {
-	rows, err := q.db.Query(ctx, latestPeriods, accountIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []LatestPeriodsRow{}
-	for rows.Next() {
-		var i LatestPeriodsRow
-		if err := rows.Scan(&i.AccountID, &i.Period, &i.Reserves); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const lockAccountTier = `-- name: LockAccountTier :one
 SELECT tier, created_at FROM accounts WHERE id = $1 FOR NO KEY UPDATE
 `
@@ -743,12 +674,13 @@ func (q *Queries) LockAccountTier(ctx context.Context, id string) (LockAccountTi
 	return i, err
 }
 
-const lockLatestBalance = `-- name: LockLatestBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests, held FROM balances WHERE account_id = $1 ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
+const lockOpenBalance = `-- name: LockOpenBalance :one
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests, held, closed, reserves FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
 `
 
-func (q *Queries) LockLatestBalance(ctx context.Context, accountID string) (Balance, error) {
-	row := q.db.QueryRow(ctx, lockLatestBalance, accountID)
+// Whoever waits for the row finds nothing if the period was closed meanwhile.
+func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balance, error) {
+	row := q.db.QueryRow(ctx, lockOpenBalance, accountID)
 	var i Balance
 	err := row.Scan(
 		&i.AccountID,
@@ -766,31 +698,32 @@ func (q *Queries) LockLatestBalance(ctx context.Context, accountID string) (Bala
 		&i.Stt,
 		&i.Llm,
 		&i.Rag,
-		&i.Used,
 		&i.Requests,
 		&i.Held,
+		&i.Closed,
+		&i.Reserves,
 	)
 	return i, err
 }
 
-const lockLatestBalances = `-- name: LockLatestBalances :many
-SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.capped, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.used, b.requests, b.held,
+const lockOpenBalances = `-- name: LockOpenBalances :many
+SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.capped, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves,
        (b.held > 0 AND EXISTS (
            SELECT FROM reservations r
            WHERE r.account_id = b.account_id AND r.state = 'held' AND r.expires_at <= $1::timestamptz
        ))::boolean AS expired
 FROM (SELECT unnest($2::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
-    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, used, requests, held FROM balances WHERE account_id = wanted.id ORDER BY period DESC LIMIT 1 FOR NO KEY UPDATE
+    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests, held, closed, reserves FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
 ) AS b
 `
 
-type LockLatestBalancesParams struct {
+type LockOpenBalancesParams struct {
 	Now        time.Time
 	AccountIds []string
 }
 
-type LockLatestBalancesRow struct {
+type LockOpenBalancesRow struct {
 	AccountID string
 	Period    int32
 	Source    string
@@ -806,22 +739,23 @@ type LockLatestBalancesRow struct {
 	Stt       int64
 	Llm       int64
 	Rag       int64
-	Used      int64
 	Requests  int64
 	Held      int64
+	Closed    bool
+	Reserves  bool
 	Expired   bool
 }
 
 // In the order of the ids. expired is a hint, from before the wait for the locks, that holds have run out.
-func (q *Queries) LockLatestBalances(ctx context.Context, arg LockLatestBalancesParams) ([]LockLatestBalancesRow, error) {
-	rows, err := q.db.Query(ctx, lockLatestBalances, arg.Now, arg.AccountIds)
+func (q *Queries) LockOpenBalances(ctx context.Context, arg LockOpenBalancesParams) ([]LockOpenBalancesRow, error) {
+	rows, err := q.db.Query(ctx, lockOpenBalances, arg.Now, arg.AccountIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []LockLatestBalancesRow{}
+	items := []LockOpenBalancesRow{}
 	for rows.Next() {
-		var i LockLatestBalancesRow
+		var i LockOpenBalancesRow
 		if err := rows.Scan(
 			&i.AccountID,
 			&i.Period,
@@ -838,9 +772,10 @@ func (q *Queries) LockLatestBalances(ctx context.Context, arg LockLatestBalances
 			&i.Stt,
 			&i.Llm,
 			&i.Rag,
-			&i.Used,
 			&i.Requests,
 			&i.Held,
+			&i.Closed,
+			&i.Reserves,
 			&i.Expired,
 		); err != nil {
 			return nil, err
@@ -853,22 +788,97 @@ func (q *Queries) LockLatestBalances(ctx context.Context, arg LockLatestBalances
 	return items, nil
 }
 
-const planBatch = `-- name: PlanBatch :exec
-
-SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_hashjoin', 'off', true),
-       set_config('enable_mergejoin', 'off', true)
+const markReserves = `-- name: MarkReserves :exec
+UPDATE balances SET reserves = true WHERE account_id = $1 AND NOT closed
 `
 
-// The queries of a batch of events take arrays of equal lengths.
-// For the rest of the transaction: plan once, and look up each row in an index. Planning costs more than these queries,
-// and a plan that was made while a table was small would read all of it.
-func (q *Queries) PlanBatch(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, planBatch)
+func (q *Queries) MarkReserves(ctx context.Context, accountID string) error {
+	_, err := q.db.Exec(ctx, markReserves, accountID)
+	return err
+}
+
+const openBalance = `-- name: OpenBalance :one
+
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests, held, closed, reserves FROM balances WHERE account_id = $1 AND NOT closed
+`
+
+// The open period of an account is its last one, also when it is over and no other has begun yet.
+func (q *Queries) OpenBalance(ctx context.Context, accountID string) (Balance, error) {
+	row := q.db.QueryRow(ctx, openBalance, accountID)
+	var i Balance
+	err := row.Scan(
+		&i.AccountID,
+		&i.Period,
+		&i.Source,
+		&i.Anchor,
+		&i.Months,
+		&i.StartsAt,
+		&i.EndsAt,
+		&i.Tier,
+		&i.Capped,
+		&i.Granted,
+		&i.Included,
+		&i.Tts,
+		&i.Stt,
+		&i.Llm,
+		&i.Rag,
+		&i.Requests,
+		&i.Held,
+		&i.Closed,
+		&i.Reserves,
+	)
+	return i, err
+}
+
+const shortenPeriod = `-- name: ShortenPeriod :exec
+UPDATE balances SET ends_at = $3 WHERE account_id = $1 AND period = $2
+`
+
+type ShortenPeriodParams struct {
+	AccountID string
+	Period    int32
+	EndsAt    time.Time
+}
+
+func (q *Queries) ShortenPeriod(ctx context.Context, arg ShortenPeriodParams) error {
+	_, err := q.db.Exec(ctx, shortenPeriod, arg.AccountID, arg.Period, arg.EndsAt)
+	return err
+}
+
+const spendKeyBudgets = `-- name: SpendKeyBudgets :exec
+INSERT INTO key_budgets AS b (account_id, family, period, used, held, credit_limit)
+SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::integer[]),
+       unnest($4::bigint[]), unnest($5::bigint[]), nullif(unnest($6::bigint[]), -1)
+ON CONFLICT (account_id, family, period) DO UPDATE
+SET used = b.used + excluded.used, held = b.held + excluded.held,
+    credit_limit = CASE WHEN excluded.credit_limit IS NOT NULL THEN greatest(excluded.credit_limit, b.used + b.held) END
+`
+
+type SpendKeyBudgetsParams struct {
+	AccountIds   []string
+	Families     []string
+	Periods      []int32
+	Used         []int64
+	Held         []int64
+	CreditLimits []int64
+}
+
+// A limit of -1 is none. One that was lowered under what is used and held already must not fail the check, but nothing
+// may be added beyond it.
+func (q *Queries) SpendKeyBudgets(ctx context.Context, arg SpendKeyBudgetsParams) error {
+	_, err := q.db.Exec(ctx, spendKeyBudgets,
+		arg.AccountIds,
+		arg.Families,
+		arg.Periods,
+		arg.Used,
+		arg.Held,
+		arg.CreditLimits,
+	)
 	return err
 }
 
 const usedInMonth = `-- name: UsedInMonth :one
-SELECT coalesce(sum(used), 0)::bigint FROM balances
+SELECT coalesce(sum(tts + stt + llm + rag), 0)::bigint FROM balances
 WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4
 `
 

@@ -159,6 +159,59 @@ func (q *Queries) InsertKey(ctx context.Context, arg InsertKeyParams) error {
 	return err
 }
 
+const insertPlainKeys = `-- name: InsertPlainKeys :many
+INSERT INTO api_keys (id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, family)
+SELECT n.id, n.account_id, n.hash, n.pepper_version, n.prefix, n.name, n.created_at, nullif(n.expires_at, 'epoch'), n.id
+FROM (SELECT unnest($1::text[]) AS id, unnest($2::text[]) AS account_id,
+             unnest($3::bytea[]) AS hash, unnest($4::integer[]) AS pepper_version,
+             unnest($5::text[]) AS prefix, unnest($6::text[]) AS name,
+             unnest($7::timestamptz[]) AS created_at,
+             unnest($8::timestamptz[]) AS expires_at) AS n
+JOIN accounts a ON a.id = n.account_id
+RETURNING id
+`
+
+type InsertPlainKeysParams struct {
+	Ids            []string
+	AccountIds     []string
+	Hashes         [][]byte
+	PepperVersions []int32
+	Prefixes       []string
+	Names          []string
+	CreatedAt      []time.Time
+	ExpiresAt      []time.Time
+}
+
+// An expiry at the epoch is none.
+func (q *Queries) InsertPlainKeys(ctx context.Context, arg InsertPlainKeysParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, insertPlainKeys,
+		arg.Ids,
+		arg.AccountIds,
+		arg.Hashes,
+		arg.PepperVersions,
+		arg.Prefixes,
+		arg.Names,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const keyExists = `-- name: KeyExists :one
 SELECT EXISTS (SELECT FROM api_keys WHERE account_id = $1 AND id = $2)
 `

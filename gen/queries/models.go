@@ -58,9 +58,10 @@ type Balance struct {
 	Stt       int64
 	Llm       int64
 	Rag       int64
-	Used      int64
 	Requests  int64
 	Held      int64
+	Closed    bool
+	Reserves  bool
 }
 
 type BillingAccount struct {

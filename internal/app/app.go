@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,11 +35,14 @@ type Outside struct {
 	Logger *slog.Logger
 }
 
+// hotConns is enough for the ledger's workers, for the look-ups of keys, and one for each to spare.
+const hotConns = 8
+
 // App is a server that is built and not yet running.
 type App struct {
 	cfg         Config
 	outside     Outside
-	pool        *postgres.Pool
+	pool, hot   *postgres.Pool
 	draining    chan struct{} // closed when the server is told to stop
 	accounts    *accounts.Accounts
 	keys        *keys.Keys
@@ -58,9 +63,14 @@ func Build(ctx context.Context, cfg Config, o Outside) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{cfg: cfg, outside: o, pool: pool, draining: make(chan struct{})}
-	if err := errors.Join(a.prepareSchema(ctx), a.wire(p)); err != nil {
+	hot, err := postgres.OpenHot(ctx, cfg.DatabaseURL, hotConns)
+	if err != nil {
 		pool.Close()
+		return nil, err
+	}
+	a := &App{cfg: cfg, outside: o, pool: pool, hot: hot, draining: make(chan struct{})}
+	if err := errors.Join(a.prepareSchema(ctx), a.wire(p)); err != nil {
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -88,7 +98,7 @@ func (a *App) wire(p parsed) error {
 	}
 	a.limits = ratelimit.New(a.pool, a.outside.Now)
 	a.idempotency = idempotency.New(a.pool, a.outside.Now, a.outside.Rand, p.peppers.Current())
-	a.credits = credits.New(a.pool, source, a.outside.Now, p.catalogue)
+	a.credits = credits.New(a.pool, a.hot, source, a.outside.Now, p.catalogue)
 	bill := billing.Config{
 		Pool: a.pool, IDs: source, Now: a.outside.Now, Catalogue: p.catalogue, Accounts: a.accounts, Credits: a.credits,
 		Redirects: p.redirects, Await: a.holder.Wait,
@@ -114,8 +124,8 @@ func (a *App) wire(p parsed) error {
 func (a *App) wireKeys(source *ids.Source, p parsed) (err error) {
 	var holder *leases.Holder
 	a.keys, err = keys.New(keys.Config{
-		Pool: a.pool, IDs: source, Now: a.outside.Now, Rand: a.outside.Rand, Format: p.format, Peppers: p.peppers,
-		CacheSize: a.cfg.CacheKeys, Leased: func() bool { return holder.Valid() },
+		Pool: a.pool, Hot: a.hot, IDs: source, Now: a.outside.Now, Rand: a.outside.Rand, Format: p.format,
+		Peppers: p.peppers, CacheSize: a.cfg.CacheKeys, Leased: func() bool { return holder.Valid() },
 	})
 	if err != nil {
 		return err
@@ -201,6 +211,9 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 60 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
+	weight := newBallast()
+	defer runtime.KeepAlive(weight)
+	debug.FreeOSMemory()                                             // what only building needed
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // what requests need goes on until they have ended
 	defer stopWork()
 	group, running := errgroup.WithContext(ctx)
@@ -235,7 +248,10 @@ func (a *App) Background(ctx context.Context) error {
 }
 
 // Close releases the database.
-func (a *App) Close() { a.pool.Close() }
+func (a *App) Close() {
+	a.pool.Close()
+	a.hot.Close()
+}
 
 var errDraining = errors.New("the server is stopping")
 

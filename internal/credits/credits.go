@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"sync"
 	"time"
 
 	"github.com/keymeter/keymeter/internal/fault"
@@ -33,6 +34,7 @@ type Balance struct {
 	Held               int64 // for reservations; counts as spent
 	Requests           int64
 	months             int
+	reserves           bool // the account has made reservations, ever
 }
 
 // Used returns the credits that were used.
@@ -43,17 +45,20 @@ func (b Balance) Remaining() int64 { return max(0, b.Granted-b.Used()-b.Held) }
 
 // Credits keeps the balances.
 type Credits struct {
-	pool      *postgres.Pool
+	pool, hot *postgres.Pool
 	ids       *ids.Source
 	now       func() time.Time
 	catalogue *plans.Catalogue
 	lanes     [workers]lane
+	preparing sync.Mutex   // held by the worker that prepares a batch
 	seed      maphash.Seed // of the choice of a lane
 }
 
-// New returns the credits in the database behind pool.
-func New(pool *postgres.Pool, source *ids.Source, now func() time.Time, catalogue *plans.Catalogue) *Credits {
-	c := &Credits{pool: pool, ids: source, now: now, catalogue: catalogue, seed: maphash.MakeSeed()}
+// New returns the credits in the database behind pool and hot. What is spent goes through hot.
+func New(
+	pool, hot *postgres.Pool, source *ids.Source, now func() time.Time, catalogue *plans.Catalogue,
+) *Credits {
+	c := &Credits{pool: pool, hot: hot, ids: source, now: now, catalogue: catalogue, seed: maphash.MakeSeed()}
 	for i := range c.lanes {
 		c.lanes[i].wake = make(chan struct{}, 1)
 	}
@@ -65,7 +70,7 @@ var errNoAccount = fault.New(fault.NotFound, "account_not_found", "There is no s
 // Current returns the account's current billing period. It opens it if nobody has yet.
 func (c *Credits) Current(ctx context.Context, accountID string) (Balance, error) {
 	now := c.now()
-	latest, ok, err := latestBalance(ctx, c.pool, accountID)
+	latest, ok, err := openBalance(ctx, c.pool, accountID)
 	if err != nil || ok && now.Before(latest.EndsAt) {
 		return latest, err
 	}
@@ -84,7 +89,7 @@ func (c *Credits) open(ctx context.Context, accountID string, now time.Time) (Ba
 // lockCurrentTx returns the current period and holds its row.
 func (c *Credits) lockCurrentTx(ctx context.Context, tx postgres.Tx, accountID string, now time.Time) (Balance, error) {
 	for {
-		latest, ok, err := latestBalance(ctx, tx, accountID)
+		latest, ok, err := openBalance(ctx, tx, accountID)
 		if err != nil {
 			return Balance{}, err
 		}
@@ -93,13 +98,8 @@ func (c *Credits) lockCurrentTx(ctx context.Context, tx postgres.Tx, accountID s
 				return Balance{}, err
 			}
 		}
-		locked, _, err := lockLatestBalance(ctx, tx, accountID)
-		if err != nil {
-			return Balance{}, err
-		}
-		// While we waited for the row, another period may have begun. Once we hold the last one none can.
-		last, _, err := latestBalance(ctx, tx, accountID)
-		if err != nil || last.Period == locked.Period && now.Before(locked.EndsAt) {
+		locked, ok, err := lockOpenBalance(ctx, tx, accountID)
+		if err != nil || ok && now.Before(locked.EndsAt) {
 			return locked, err
 		}
 	}
@@ -112,7 +112,7 @@ func (c *Credits) openTx(ctx context.Context, tx postgres.Tx, accountID string, 
 		return Balance{}, err
 	}
 	// Whoever still spends from the period that is over is waited for: what they record must be seen in the next one.
-	latest, ok, err := lockLatestBalance(ctx, tx, accountID)
+	latest, ok, err := lockOpenBalance(ctx, tx, accountID)
 	switch {
 	case err != nil:
 		return Balance{}, err
@@ -138,7 +138,7 @@ func (c *Credits) startTx(
 	next := Balance{
 		AccountID: before.AccountID, Period: before.Period + 1, Cycle: cycle, months: months,
 		StartsAt: later(cycle.Start, notBefore), EndsAt: addMonths(cycle.Anchor, months+1),
-		Tier: plan.Tier, Capped: plan.Capped, Included: plan.MonthlyCredits,
+		Tier: plan.Tier, Capped: plan.Capped, Included: plan.MonthlyCredits, reserves: before.reserves,
 	}
 	if !next.StartsAt.Before(next.EndsAt) {
 		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
@@ -151,6 +151,9 @@ func (c *Credits) startTx(
 		}
 	}
 	next.Granted = max(0, plan.MonthlyCredits-used)
+	if err := closePeriod(ctx, tx, next.AccountID); err != nil {
+		return Balance{}, err
+	}
 	if err := insertBalance(ctx, tx, next); err != nil || next.Granted == 0 {
 		return next, err
 	}
@@ -187,7 +190,7 @@ func (c *Credits) ChangePlanTx(
 		return err
 	}
 	// A spend may hold the row: what it spends belongs to this period, whichever way it ends.
-	current, _, err := lockLatestBalance(ctx, tx, accountID)
+	current, _, err := lockOpenBalance(ctx, tx, accountID)
 	if err != nil {
 		return err
 	}
@@ -220,7 +223,7 @@ func (c *Credits) readyTx(ctx context.Context, tx postgres.Tx, accountID string,
 		if _, err := lockAccount(ctx, tx, accountID); err != nil {
 			return err
 		}
-		latest, ok, err := latestBalance(ctx, tx, accountID)
+		latest, ok, err := openBalance(ctx, tx, accountID)
 		if err != nil || ok && latest.Cycle.Source == cycle.Source {
 			return err
 		}
@@ -240,11 +243,13 @@ func (c *Credits) switchTx(
 	// The two must not overlap, nor may the current one lose its beginning, whatever the clocks say.
 	at = later(at, current.StartsAt.Add(time.Millisecond))
 	if at.Before(current.EndsAt) {
-		if err := closePeriod(ctx, tx, current, at); err != nil {
+		if err := shortenPeriod(ctx, tx, current, at); err != nil {
 			return err
 		}
 	}
-	before := Balance{AccountID: current.AccountID, Period: current.Period, Cycle: cycle}
+	before := Balance{
+		AccountID: current.AccountID, Period: current.Period, Cycle: cycle, reserves: current.reserves,
+	}
 	_, err := c.startTx(ctx, tx, before, plan, months, at)
 	return err
 }

@@ -52,7 +52,7 @@ func newBench(t tester, pool *pgxpool.Pool, catalogue *plans.Catalogue, now time
 	b := &bench{pool: pool, clock: testkit.NewClock(now), catalogue: catalogue}
 	source := ids.NewSource(b.clock.Now, rand.Reader)
 	b.accounts = accounts.New(pool, source, b.clock.Now)
-	b.credits = New(pool, source, b.clock.Now, catalogue)
+	b.credits = New(pool, pool, source, b.clock.Now, catalogue)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.credits.Run(ctx) }()

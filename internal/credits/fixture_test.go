@@ -45,7 +45,7 @@ func startFixture(tb testing.TB, pool *pgxpool.Pool, now func() time.Time) *fixt
 	tb.Helper()
 	catalogue, err := plans.Load("")
 	require.NoError(tb, err)
-	f := &fixture{Credits: New(pool, ids.NewSource(now, rand.Reader), now, catalogue), tb: tb, pool: pool}
+	f := &fixture{Credits: New(pool, pool, ids.NewSource(now, rand.Reader), now, catalogue), tb: tb, pool: pool}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()

@@ -79,7 +79,7 @@ func (m *machine) addAccount(t *rapid.T) {
 	peppers, err := keys.NewPeppers(map[int32][]byte{1: bytes.Repeat([]byte{1}, 32)})
 	require.NoError(t, err)
 	issuer, err := keys.New(keys.Config{
-		Pool: m.bench.pool, IDs: m.bench.credits.ids, Now: m.bench.clock.Now, Rand: rand.Reader, Format: format, Peppers: peppers,
+		Pool: m.bench.pool, Hot: m.bench.pool, IDs: m.bench.credits.ids, Now: m.bench.clock.Now, Rand: rand.Reader, Format: format, Peppers: peppers,
 		CacheSize: 10,
 	})
 	require.NoError(t, err)

@@ -42,7 +42,7 @@ func newReports(tb testing.TB) *reports {
 	pool := testkit.DB(tb)
 	clock := testkit.NewClock(reportTime())
 	r := &reports{
-		Credits: New(pool, ids.NewSource(clock.Now, rand.Reader), clock.Now, catalogue), tb: tb, pool: pool,
+		Credits: New(pool, pool, ids.NewSource(clock.Now, rand.Reader), clock.Now, catalogue), tb: tb, pool: pool,
 	}
 	r.exec("INSERT INTO accounts (id, name, tier, created_at) VALUES ('acct_a', 'A', 'free', '2026-02-10T12:00Z')")
 	return r
@@ -466,7 +466,7 @@ func (r *reports) explain(tb testing.TB, f func(c *Credits)) (plans []string) {
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	require.NoError(tb, err)
 	defer pool.Close()
-	f(New(pool, r.ids, r.now, r.catalogue))
+	f(New(pool, pool, r.ids, r.now, r.catalogue))
 	query := last.TraceQueryStartData
 	literals := make([]string, len(query.Args))
 	for i, arg := range query.Args {

@@ -114,7 +114,7 @@ func (c *Credits) Reserve(ctx context.Context, h Hold) (Reservation, error) {
 		if r.KeyID != "" {
 			a.budget(r.family).decidedBy(d.limit)
 		}
-		return insertReservation(ctx, tx, r)
+		return insertReservation(ctx, tx, a.balance, r)
 	})
 	return r, err
 }
@@ -218,7 +218,7 @@ func (c *Credits) ExpireHolds(ctx context.Context) error {
 			return err
 		}
 		err = postgres.InTx(ctx, c.pool, func(tx postgres.Tx) error {
-			balances, err := lockLatestBalances(ctx, tx, accountIDs, now)
+			balances, err := lockOpenBalances(ctx, tx, accountIDs, now)
 			if err != nil {
 				return err
 			}

@@ -376,7 +376,7 @@ func TestRun_drains(t *testing.T) {
 	pool := testkit.DB(t)
 	f := fixtureOn(t, pool, testkit.NewClock(theStart()))
 	f.account("acct_a", plans.Free)
-	c := New(pool, f.ids, f.clock.Now, f.catalogue)
+	c := New(pool, pool, f.ids, f.clock.Now, f.catalogue)
 	errs := make(chan error, 20)
 	for i := range 20 {
 		go func() {

@@ -22,16 +22,17 @@ func lockAccount(ctx context.Context, db queries.DBTX, id string) (accountRow, e
 	return accountRow{tier: plans.Tier(row.Tier), createdAt: row.CreatedAt}, err
 }
 
-func latestBalance(ctx context.Context, db queries.DBTX, accountID string) (Balance, bool, error) {
-	row, err := queries.New(db).LatestBalance(ctx, accountID)
+// openBalance returns the account's open period. That may be over already.
+func openBalance(ctx context.Context, db queries.DBTX, accountID string) (Balance, bool, error) {
+	row, err := queries.New(db).OpenBalance(ctx, accountID)
 	if postgres.NoRows(err) {
 		return Balance{}, false, nil
 	}
 	return fromRow(row), err == nil, err
 }
 
-func lockLatestBalance(ctx context.Context, db queries.DBTX, accountID string) (Balance, bool, error) {
-	row, err := queries.New(db).LockLatestBalance(ctx, accountID)
+func lockOpenBalance(ctx context.Context, db queries.DBTX, accountID string) (Balance, bool, error) {
+	row, err := queries.New(db).LockOpenBalance(ctx, accountID)
 	if postgres.NoRows(err) {
 		return Balance{}, false, nil
 	}
@@ -40,7 +41,7 @@ func lockLatestBalance(ctx context.Context, db queries.DBTX, accountID string) (
 
 func fromRow(row queries.Balance) Balance {
 	return Balance{
-		AccountID: row.AccountID, Period: row.Period, months: int(row.Months),
+		AccountID: row.AccountID, Period: row.Period, months: int(row.Months), reserves: row.Reserves,
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
 		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Capped: row.Capped, Granted: row.Granted,
 		Included: row.Included,
@@ -52,7 +53,7 @@ func insertBalance(ctx context.Context, db queries.DBTX, b Balance) error {
 	return queries.New(db).InsertBalance(ctx, queries.InsertBalanceParams{
 		AccountID: b.AccountID, Period: b.Period, Source: b.Cycle.Source, Anchor: b.Cycle.Anchor, Months: int32(b.months),
 		StartsAt: b.StartsAt, EndsAt: b.EndsAt, Tier: string(b.Tier), Capped: b.Capped, Granted: b.Granted,
-		Included: b.Included,
+		Included: b.Included, Reserves: b.reserves,
 	})
 }
 
@@ -63,8 +64,13 @@ func usedInMonth(ctx context.Context, db queries.DBTX, b Balance) (int64, error)
 	})
 }
 
-func closePeriod(ctx context.Context, db queries.DBTX, b Balance, at time.Time) error {
-	return queries.New(db).ClosePeriod(ctx, queries.ClosePeriodParams{AccountID: b.AccountID, Period: b.Period, EndsAt: at})
+func shortenPeriod(ctx context.Context, db queries.DBTX, b Balance, at time.Time) error {
+	return queries.New(db).ShortenPeriod(ctx,
+		queries.ShortenPeriodParams{AccountID: b.AccountID, Period: b.Period, EndsAt: at})
+}
+
+func closePeriod(ctx context.Context, db queries.DBTX, accountID string) error {
+	return queries.New(db).ClosePeriod(ctx, accountID)
 }
 
 func changePeriod(ctx context.Context, db queries.DBTX, b Balance, plan plans.Plan, more int64) error {

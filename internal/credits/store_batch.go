@@ -22,6 +22,8 @@ type batch struct {
 	// 'recorded' needs a look-up to be sure.
 	careful bool
 	needed  bool // to be careful, it turned out
+	// prepared is called when all is done but to commit.
+	prepared func()
 }
 
 func newBatch(submissions []*submission, careful bool) *batch {
@@ -56,7 +58,7 @@ func (b *batch) sent() (accountIDs, ids []string) {
 // tryBatch records a batch in a transaction of three round trips: one locks and reads, one inserts the events, one
 // writes the sums and commits. If accounts have no current period it returns them and does nothing.
 func (c *Credits) tryBatch(ctx context.Context, b *batch) (stale []string, err error) {
-	conn, err := c.pool.Acquire(ctx)
+	conn, err := c.hot.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +91,7 @@ func (c *Credits) decideBatch(ctx context.Context, conn dbConn, b *batch, r *rea
 	if err := l.insertEvents(ctx, conn); err != nil {
 		return err
 	}
+	b.prepared()
 	return pipelined(ctx, conn, "", "COMMIT", l.write(ctx))
 }
 
@@ -109,18 +112,11 @@ type reading struct {
 // lockBatch locks the accounts' current periods, and reads budgets and, for a careful batch, the events that are stored.
 func lockBatch(ctx context.Context, conn sender, b *batch, now time.Time) (*reading, error) {
 	r := &reading{now: now}
-	var balances []queries.LockLatestBalancesRow
-	var latest []queries.LatestPeriodsRow
+	var balances []queries.LockOpenBalancesRow
 	find := r.find(ctx, b)
 	err := pipelined(ctx, conn, "BEGIN ISOLATION LEVEL READ COMMITTED", "", func(q *queries.Queries) (err error) {
-		if err = q.PlanBatch(ctx); err != nil {
-			return err
-		}
-		balances, err = q.LockLatestBalances(ctx, queries.LockLatestBalancesParams{AccountIds: b.accountIDs, Now: now})
+		balances, err = q.LockOpenBalances(ctx, queries.LockOpenBalancesParams{AccountIds: b.accountIDs, Now: now})
 		if err != nil {
-			return err
-		}
-		if latest, err = q.LatestPeriods(ctx, b.accountIDs); err != nil {
 			return err
 		}
 		if len(b.limited) > 0 {
@@ -132,7 +128,7 @@ func lockBatch(ctx context.Context, conn sender, b *batch, now time.Time) (*read
 		}
 		return find(q)
 	})
-	r.take(b.accountIDs, balances, latest)
+	r.take(b.accountIDs, balances)
 	return r, err
 }
 
@@ -150,27 +146,23 @@ func (r *reading) find(ctx context.Context, b *batch) func(q *queries.Queries) e
 	}
 }
 
-// take keeps the locked periods that are the accounts' current ones. While we waited for its row, a period may have
-// ended and another begun; once we hold the last one none can.
-func (r *reading) take(
-	accountIDs []string, balances []queries.LockLatestBalancesRow, latest []queries.LatestPeriodsRow,
-) {
-	last := make(map[string]int32, len(latest))
-	for _, row := range latest {
-		last[row.AccountID] = row.Period
-		r.reserve = r.reserve || row.Reserves
-	}
+// take keeps the locked periods that are not over.
+func (r *reading) take(accountIDs []string, balances []queries.LockOpenBalancesRow) {
 	held := make(map[string]struct{}, len(balances))
 	for i := range balances {
 		b := fromLocked(&balances[i])
-		if !r.now.Before(b.EndsAt) || b.Period != last[b.AccountID] {
+		if !r.now.Before(b.EndsAt) {
 			continue
 		}
 		held[b.AccountID] = struct{}{}
 		r.balances = append(r.balances, b)
+		r.reserve = r.reserve || b.reserves
 		if balances[i].Expired {
 			r.expired = append(r.expired, b.AccountID)
 		}
+	}
+	if len(held) == len(accountIDs) {
+		return
 	}
 	for _, id := range accountIDs {
 		if _, ok := held[id]; !ok {
@@ -212,9 +204,9 @@ func (r *reading) ledger() *ledger {
 	return l
 }
 
-func fromLocked(row *queries.LockLatestBalancesRow) Balance {
+func fromLocked(row *queries.LockOpenBalancesRow) Balance {
 	return Balance{
-		AccountID: row.AccountID, Period: row.Period, months: int(row.Months),
+		AccountID: row.AccountID, Period: row.Period, months: int(row.Months), reserves: row.Reserves,
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
 		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Capped: row.Capped, Granted: row.Granted,
 		Included: row.Included,

@@ -84,12 +84,7 @@ func (l *ledger) write(ctx context.Context) func(q *queries.Queries) error {
 			}
 		}
 		if len(budgets.Families) > 0 {
-			if err := q.EnsureKeyBudgets(ctx, queries.EnsureKeyBudgetsParams{
-				AccountIds: budgets.AccountIds, Families: budgets.Families, Periods: budgets.Periods,
-			}); err != nil {
-				return err
-			}
-			if err := q.AddToKeyBudgets(ctx, budgets); err != nil {
+			if err := writeBudgets(ctx, q, budgets); err != nil {
 				return err
 			}
 		}
@@ -98,6 +93,20 @@ func (l *ledger) write(ctx context.Context) func(q *queries.Queries) error {
 		}
 		return q.AddToBalances(ctx, balances)
 	}
+}
+
+// writeBudgets writes what keys spent; in one query, where it can.
+func writeBudgets(ctx context.Context, q *queries.Queries, p queries.AddToKeyBudgetsParams) error {
+	if slices.Min(p.Used) >= 0 && slices.Min(p.Held) >= 0 && !slices.Contains(p.CreditLimits, unchangedLimit) {
+		return q.SpendKeyBudgets(ctx, queries.SpendKeyBudgetsParams(p))
+	}
+	err := q.EnsureKeyBudgets(ctx, queries.EnsureKeyBudgetsParams{
+		AccountIds: p.AccountIds, Families: p.Families, Periods: p.Periods,
+	})
+	if err != nil {
+		return err
+	}
+	return q.AddToKeyBudgets(ctx, p)
 }
 
 func (l *ledger) balanceParams() queries.AddToBalancesParams {

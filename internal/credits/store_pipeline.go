@@ -100,19 +100,10 @@ func rollback(ctx context.Context, conn queries.DBTX) error {
 const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
-	dataExceptions       = "22"
-	integrityViolations  = "23"
 )
 
 // storedBefore reports whether err says that an event is stored already.
 func storedBefore(err error) bool { return postgres.Violates(err, "usage_events_pkey") }
-
-// dataError reports whether err is about what was to be written, and not about the state of the database.
-func dataError(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && len(pgErr.Code) == 5 &&
-		(pgErr.Code[:2] == dataExceptions || pgErr.Code[:2] == integrityViolations)
-}
 
 // worthRetry reports whether a new transaction may well get through.
 func worthRetry(err error) bool {

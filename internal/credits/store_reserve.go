@@ -39,7 +39,13 @@ func fromReservation(row queries.Reservation) Reservation {
 	return r
 }
 
-func insertReservation(ctx context.Context, db queries.DBTX, r Reservation) error {
+// insertReservation writes a reservation. b is the account's open period.
+func insertReservation(ctx context.Context, db queries.DBTX, b Balance, r Reservation) error {
+	if !b.reserves {
+		if err := queries.New(db).MarkReserves(ctx, r.AccountID); err != nil {
+			return err
+		}
+	}
 	return queries.New(db).InsertReservation(ctx, queries.InsertReservationParams{
 		ID: r.ID, AccountID: r.AccountID, EventID: r.EventID, Period: r.period, KeyID: optional(r.KeyID),
 		Family: optional(r.family), Category: string(r.Category), Held: r.Held, Fingerprint: r.made[:],
@@ -62,9 +68,9 @@ func accountsWithExpired(ctx context.Context, db queries.DBTX, now time.Time) ([
 	return ids, err
 }
 
-func lockLatestBalances(ctx context.Context, db queries.DBTX, accountIDs []string, now time.Time) ([]Balance, error) {
-	rows, err := queries.New(db).LockLatestBalances(ctx,
-		queries.LockLatestBalancesParams{AccountIds: accountIDs, Now: now})
+func lockOpenBalances(ctx context.Context, db queries.DBTX, accountIDs []string, now time.Time) ([]Balance, error) {
+	rows, err := queries.New(db).LockOpenBalances(ctx,
+		queries.LockOpenBalancesParams{AccountIds: accountIDs, Now: now})
 	balances := make([]Balance, len(rows))
 	for i := range rows {
 		balances[i] = fromLocked(&rows[i])

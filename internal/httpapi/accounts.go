@@ -46,13 +46,8 @@ func (s *server) CreateAccountKey(
 		return nil, err
 	}
 	once := request(ctx, "createAccountKey", r.Params.IdempotencyKey, r.AccountID, r.Body)
-	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.CreateAccountKey201JSONResponse, error) {
-		if _, err := s.Accounts.GetTx(ctx, tx, r.AccountID); err != nil {
-			return api.CreateAccountKey201JSONResponse{}, err
-		}
-		created, err := s.Keys.CreateTx(ctx, tx, r.AccountID, params)
-		return api.CreateAccountKey201JSONResponse(toCreatedKey(created)), err
-	})
+	created, err := s.createKey(ctx, once, r.AccountID, params)
+	return api.CreateAccountKey201JSONResponse(created), err
 }
 
 func (s *server) SuspendAccount(

@@ -42,9 +42,24 @@ func (s *server) CreateKey(ctx context.Context, r api.CreateKeyRequestObject) (a
 		return nil, err
 	}
 	once := request(ctx, "createKey", r.Params.IdempotencyKey, r.Body)
-	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.CreateKey201JSONResponse, error) {
-		created, err := s.Keys.CreateTx(ctx, tx, principalOf(ctx).AccountID, params)
-		return api.CreateKey201JSONResponse(toCreatedKey(created)), err
+	created, err := s.createKey(ctx, once, principalOf(ctx).AccountID, params)
+	return api.CreateKey201JSONResponse(created), err
+}
+
+// createKey creates a key. Only a request that may be repeated needs a transaction.
+func (s *server) createKey(
+	ctx context.Context, once idempotency.Request, accountID string, params keys.CreateParams,
+) (api.CreatedKey, error) {
+	if once.Key == "" {
+		created, err := s.Keys.Create(ctx, accountID, params)
+		return toCreatedKey(created), err
+	}
+	return idempotency.DoTx(ctx, s.Idempotency, once, func(tx postgres.Tx) (api.CreatedKey, error) {
+		if _, err := s.Accounts.GetTx(ctx, tx, accountID); err != nil {
+			return api.CreatedKey{}, err
+		}
+		created, err := s.Keys.CreateTx(ctx, tx, accountID, params)
+		return toCreatedKey(created), err
 	})
 }
 

@@ -23,7 +23,7 @@ func (s *server) GetUsage(ctx context.Context, _ api.GetUsageRequestObject) (api
 }
 
 func (s *server) RecordUsage(ctx context.Context, r api.RecordUsageRequestObject) (api.RecordUsageResponseObject, error) {
-	sent, single, err := readEvents(rawBody(ctx))
+	sent, single, err := readEvents(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,11 @@ func (s *server) RecordUsage(ctx context.Context, r api.RecordUsageRequestObject
 }
 
 // readEvents reads a single event or a batch. The body has been validated: it is one of the two.
-func readEvents(body []byte) (events []api.UsageEvent, single bool, err error) {
+func readEvents(ctx context.Context) (events []api.UsageEvent, single bool, err error) {
+	if events := plainEvents(ctx); events != nil {
+		return events, false, nil
+	}
+	body := rawBody(ctx)
 	var batch struct {
 		Events []api.UsageEvent `json:"events"`
 	}

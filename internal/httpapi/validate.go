@@ -64,10 +64,11 @@ func validate(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		inBody, err := checkBody(op, c.Request())
+		r, inBody, err := checkBody(op, c.Request())
 		if err != nil {
 			return err
 		}
+		c.SetRequest(r)
 		if wrong = append(wrong, inBody...); len(wrong) > 0 {
 			return fault.InvalidFields(wrong)
 		}
@@ -127,23 +128,29 @@ func (p parameter) check(values []string) []fault.Field {
 	return nil
 }
 
-func checkBody(op *operation, r *http.Request) ([]fault.Field, error) {
+// checkBody returns what is wrong with the body, and the request to go on with.
+func checkBody(op *operation, r *http.Request) (*http.Request, []fault.Field, error) {
 	body := rawBody(r.Context())
 	switch {
 	case op.body == nil, len(body) == 0 && !op.bodyRequired:
-		return nil, nil
+		return r, nil, nil
 	case len(body) == 0:
-		return []fault.Field{{Name: bodyField, Message: "is required"}}, nil
+		return r, []fault.Field{{Name: bodyField, Message: "is required"}}, nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType)); err != nil || kind != echo.MIMEApplicationJSON {
-		return nil, echo.NewHTTPError(http.StatusUnsupportedMediaType)
+		return r, nil, echo.NewHTTPError(http.StatusUnsupportedMediaType)
+	}
+	if op.plain != nil {
+		if read, ok := op.plain(r); ok {
+			return read, nil, nil
+		}
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	if err != nil {
-		return []fault.Field{{Name: bodyField, Message: "is not valid JSON"}}, nil //nolint:nilerr // it is the caller's
+		return r, []fault.Field{{Name: bodyField, Message: "is not valid JSON"}}, nil //nolint:nilerr // it is the caller's
 	}
 	if err := op.body.Validate(value); err != nil {
-		return complaints(bodyField, err), nil
+		return r, complaints(bodyField, err), nil
 	}
-	return nil, nil
+	return r, nil, nil
 }

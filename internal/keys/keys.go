@@ -14,6 +14,7 @@ import (
 
 // The refusals of this package. A revoked key and another account's are as good as absent.
 var (
+	errNoAccount      = fault.New(fault.NotFound, "account_not_found", "There is no such account.")
 	ErrNotFound       = fault.New(fault.NotFound, "key_not_found", "There is no such key.")
 	ErrAlreadyRotated = fault.New(fault.Conflict, "key_already_rotated", "The key has been rotated already.")
 	ErrExpired        = fault.New(fault.Conflict, "key_expired", "The key has expired. Create a new one instead.")
@@ -40,6 +41,7 @@ type Created struct {
 // Config is what Keys works with.
 type Config struct {
 	Pool    *postgres.Pool
+	Hot     *postgres.Pool // what a verify waits for goes through it
 	IDs     *ids.Source
 	Now     func() time.Time
 	Rand    io.Reader // must be cryptographically secure
@@ -54,9 +56,10 @@ type Config struct {
 // Keys creates, lists, changes, rotates, revokes and recognises keys.
 type Keys struct {
 	Config
-	lastUsed lastUsed
-	cache    *cache
-	lookups  *lookups
+	lastUsed  lastUsed
+	cache     *cache
+	lookups   group[[][]byte, *Known] // by the hashes of one key, under each pepper
+	creations group[newRow, error]    // what became of it
 }
 
 // New returns the keys in the database behind cfg.Pool.
@@ -65,7 +68,10 @@ func New(cfg Config) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Keys{Config: cfg, cache: cache, lookups: newLookups(cfg.Pool)}, nil
+	k := &Keys{Config: cfg, cache: cache}
+	k.lookups.parallel, k.lookups.query = maxLookups, k.lookUp
+	k.creations.parallel, k.creations.query = maxCreations, k.insertAll
+	return k, nil
 }
 
 // CreateParams describes a key to create. ExpiresInDays 0 means that it does not expire.
@@ -76,29 +82,6 @@ type CreateParams struct {
 }
 
 const day = 24 * time.Hour
-
-// CreateTx creates a key for an account that exists.
-func (k *Keys) CreateTx(ctx context.Context, tx postgres.Tx, accountID string, p CreateParams) (Created, error) {
-	now := k.Now()
-	key := Key{ID: k.IDs.New("key"), Name: p.Name, CreatedAt: now, Controls: p.Controls}
-	if p.ExpiresInDays > 0 {
-		at := now.Add(time.Duration(p.ExpiresInDays) * day).Truncate(time.Second)
-		key.ExpiresAt = &at
-	}
-	return k.insertTx(ctx, tx, accountID, key, key.ID)
-}
-
-func (k *Keys) insertTx(ctx context.Context, tx postgres.Tx, accountID string, key Key, family string) (Created, error) {
-	secret, err := k.Format.mint(k.Rand)
-	if err != nil {
-		return Created{}, err
-	}
-	created := Created{ID: key.ID, Name: key.Name, Secret: secret, ExpiresAt: key.ExpiresAt}
-	return created, insert(ctx, tx, newRow{
-		Key: key, accountID: accountID, family: family, secret: secret,
-		hash: k.Peppers.hash(k.Peppers.current, secret), pepperVersion: k.Peppers.current,
-	})
-}
 
 // List returns a page of an account's keys that are not revoked, newest first, and whether there are more. cursor is
 // the id of the last key of the page before, or nil; that key may have been revoked since.
@@ -184,7 +167,11 @@ func (k *Keys) RotateTx(
 	}
 	next := old.Key
 	next.ID, next.CreatedAt, next.LastUsedAt = k.IDs.New("key"), now, nil
-	if created, err = k.insertTx(ctx, tx, accountID, next, old.family); err != nil {
+	row, created, err := k.secretFor(accountID, next, old.family)
+	if err != nil {
+		return Created{}, 0, err
+	}
+	if err := insert(ctx, tx, row); err != nil {
 		return Created{}, 0, err
 	}
 	end := old.ExpiresAt
@@ -212,7 +199,7 @@ func (k *Keys) Authenticate(ctx context.Context, raw string) (Identity, Controls
 	if !ok {
 		return Identity{}, Controls{}, ErrInvalid
 	}
-	e, err := k.lookups.find(ctx, k.Peppers.hashes(secret))
+	e, err := k.lookups.do(ctx, k.Peppers.hashes(secret))
 	if err != nil {
 		return Identity{}, Controls{}, err
 	}

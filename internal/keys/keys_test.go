@@ -50,7 +50,7 @@ func (b *bench) keys(t *testing.T, peppers map[int32][]byte) *Keys {
 	p, err := NewPeppers(peppers)
 	require.NoError(t, err)
 	k, err := New(Config{
-		Pool: b.pool, IDs: ids.NewSource(b.clock.Now, rand.Reader), Now: b.clock.Now, Rand: rand.Reader,
+		Pool: b.pool, Hot: b.pool, IDs: ids.NewSource(b.clock.Now, rand.Reader), Now: b.clock.Now, Rand: rand.Reader,
 		Format: newFormat(t, "plabs", "live"), Peppers: p, CacheSize: 100,
 	})
 	require.NoError(t, err)

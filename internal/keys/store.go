@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keymeter/keymeter/gen/queries"
@@ -31,6 +32,35 @@ func insert(ctx context.Context, db queries.DBTX, r newRow) error {
 		Scopes: scopeTexts(r.Scopes), CreditLimit: r.CreditLimit, RateRequests: requests, RateSeconds: seconds,
 		AllowedIps: ipTexts(r.AllowedIPs), Metadata: metadata,
 	})
+}
+
+// insertPlain inserts keys without controls in one query. Those without an account are errNoAccount.
+func insertPlain(ctx context.Context, db queries.DBTX, rows []newRow) ([]error, error) {
+	var p queries.InsertPlainKeysParams
+	for _, r := range rows {
+		p.Ids, p.AccountIds, p.Hashes = append(p.Ids, r.ID), append(p.AccountIds, r.accountID), append(p.Hashes, r.hash)
+		p.PepperVersions, p.Prefixes = append(p.PepperVersions, r.pepperVersion), append(p.Prefixes, r.secret.String())
+		p.Names, p.CreatedAt = append(p.Names, r.Name), append(p.CreatedAt, r.CreatedAt)
+		expiresAt := time.Unix(0, 0)
+		if r.ExpiresAt != nil {
+			expiresAt = *r.ExpiresAt
+		}
+		p.ExpiresAt = append(p.ExpiresAt, expiresAt)
+	}
+	inserted, err := queries.New(db).InsertPlainKeys(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]error, len(rows))
+	if len(inserted) == len(rows) {
+		return results, nil
+	}
+	for i, r := range rows {
+		if !slices.Contains(inserted, r.ID) {
+			results[i] = errNoAccount
+		}
+	}
+	return results, nil
 }
 
 func update(ctx context.Context, db queries.DBTX, accountID string, k Key) error {

@@ -67,7 +67,7 @@ func (k *Keys) know(ctx context.Context, s Secret) (*Known, error) {
 		}
 	}
 	generation := k.cache.generation()
-	known, err := k.lookups.find(ctx, k.Peppers.hashes(s))
+	known, err := k.lookups.do(ctx, k.Peppers.hashes(s))
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"time"
 
@@ -30,11 +31,26 @@ type Pool = pgxpool.Pool
 const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
+	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
 )
 
 // Open returns a pool on the database at url. maxConns 0 leaves pgx's default. It does not connect yet.
 func Open(ctx context.Context, url string, maxConns int32) (*Pool, error) {
+	return open(ctx, url, maxConns, nil)
+}
+
+// OpenHot returns a pool for what a service waits for on every request. Its connections are its own, so that no slow
+// report holds them. They plan each query once, and look each row up in an index: planning costs more than these
+// queries, and a plan that was made while a table was small would read all of it.
+func OpenHot(ctx context.Context, url string, maxConns int32) (*Pool, error) {
+	return open(ctx, url, maxConns, map[string]string{
+		"plan_cache_mode": "force_generic_plan", "enable_hashjoin": "off", "enable_mergejoin": "off",
+		"enable_seqscan": "off", "enable_bitmapscan": "off",
+	})
+}
+
+func open(ctx context.Context, url string, maxConns int32, params map[string]string) (*Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("parse the database url: %w", err)
@@ -46,6 +62,7 @@ func Open(ctx context.Context, url string, maxConns int32) (*Pool, error) {
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = "keymeter"
 	}
+	maps.Copy(cfg.ConnConfig.RuntimeParams, params)
 	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
@@ -111,6 +128,15 @@ func Violates(err error, constraint string) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == uniqueViolation && pgErr.ConstraintName == constraint
 }
+
+// Rejected reports whether err is about what was to be written, and not about the state of the database.
+func Rejected(err error) bool {
+	code := sqlState(err)
+	return len(code) == 5 && (code[:2] == "22" || code[:2] == "23") // data exceptions, integrity violations
+}
+
+// LacksParent reports whether err says that a row's foreign key leads nowhere.
+func LacksParent(err error) bool { return sqlState(err) == foreignKeyViolation }
 
 // NoRows reports whether err says that a query found nothing.
 func NoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
