@@ -13,7 +13,7 @@ import (
 
 const (
 	readRate    = 20 // requests a second of each route
-	readSeconds = 1
+	readSeconds = 5
 	readTarget  = "p95 < 50 ms"
 )
 
@@ -44,7 +44,9 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // readRoutes are every list, sum and series, with the combinations of their filters: of the big account, whose filters
 // match much, little and nothing, and of all the others.
 func readRoutes(now time.Time) []read {
-	ago := func(days int) string { return now.Add(-time.Duration(days) * 24 * time.Hour).UTC().Format(time.RFC3339) }
+	ago := func(days int) string {
+		return now.Add(-time.Duration(days) * 24 * time.Hour).UTC().Format(time.RFC3339)
+	}
 	busy, rare, idle := keyID(scaleKeys-bigKeys), keyID(scaleKeys-bigKeys/2), keyID(scaleKeys-1)
 	routes := []read{
 		{"keys of any account", "/v1/keys?limit=100", anyOwner},
