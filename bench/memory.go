@@ -11,7 +11,7 @@ import (
 
 const (
 	memoryTarget = 400 // MB
-	strangers    = 500_000
+	strangers    = 200_000
 )
 
 // memory measures a server that knows a million keys: after each was verified, and after more came than it has room for.

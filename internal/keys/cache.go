@@ -111,7 +111,9 @@ func (c *cache) get(d digest) (e *Known, unknown bool) {
 }
 
 // holds reports whether what is known of an account and its keys has not been forgotten.
-func (c *cache) holds(a *KnownAccount) bool { return a.epoch.Load() == c.epoch.Load() && !a.stale.Load() }
+func (c *cache) holds(a *KnownAccount) bool {
+	return a.epoch.Load() == c.epoch.Load() && !a.stale.Load()
+}
 
 // heat returns an entry as it is used, and keeps it so unless it was forgotten meanwhile.
 func (c *cache) heat(d digest, p *packed) *Known {
