@@ -390,8 +390,8 @@ func TestEventsAreFound(t *testing.T) {
 	})
 	// Others' events, many more than a request looks at.
 	r.exec(`INSERT INTO usage_events (account_id, id, period, key_id, category, byok, credits, occurred_at, recorded_at, fingerprint)
-		SELECT 'acct_a', 'other' || i, 0, 'key_other', 'llm', false, 1, at, at, ''
-		FROM generate_series(1, 100000) i, LATERAL (SELECT $1::timestamptz - i * interval '17 s' AS at) t`, reportTime())
+		SELECT 'acct_a', 'other' || i, 0, 'key_other', 'llm', false, 1, happened, recorded, ''
+		FROM generate_series(1, 100000) i, LATERAL (SELECT $1::timestamptz - i * interval '17 s' AS happened) t, LATERAL (SELECT happened AS recorded) u`, reportTime())
 	r.exec(`INSERT INTO usage_totals SELECT 'acct_a', date_trunc('hour', occurred_at, 'UTC'), 'key_other', 'llm', 1, count(*)
 		FROM usage_events WHERE key_id = 'key_other' GROUP BY 2`)
 	for range 100 {
