@@ -19,8 +19,11 @@ test: ## Run every test, with the race detector
 test-long: ## Run the crash and revocation campaigns in full, for about half an hour
 	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 60m -run 'RevokedKeys|SpendsSurvive|Stress' ./cmd/keymeter ./internal/leases
 
-bench: ## Measure beside baselines; writes docs/benchmarks/latest.md
+bench: ## Measure beside baselines; writes docs/benchmarks/latest.md (bench-scale does the rest)
 	go run ./bench
+
+bench-scale: ## Measure reads and memory at 1,000,000 keys and 10,000,000 events, for about ten minutes
+	go run ./bench -scale -out docs/benchmarks/scale.md
 
 generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
 	$(TOOLS)/oapi-codegen -config tools/oapi-server.yaml openapi.yaml
@@ -40,4 +43,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench generate drift lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift lint fmt

@@ -90,6 +90,7 @@ type result struct {
 	rate   float64 // answers a second
 	failed int64   // answers that were not 2xx
 	p50    time.Duration
+	p95    time.Duration
 	p99    time.Duration
 }
 
@@ -175,6 +176,6 @@ func open(ctx context.Context, addr string, perSecond int, d time.Duration, of r
 	slices.Sort(latencies)
 	return result{
 		rate: float64(total) / took.Seconds(), failed: failed.Load(),
-		p50: latencies[total/2], p99: latencies[total*99/100],
+		p50: latencies[total/2], p95: latencies[total*95/100], p99: latencies[total*99/100],
 	}, <-errs
 }

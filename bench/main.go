@@ -46,7 +46,9 @@ func main() {
 	flag.IntVar(&b.keys, "keys", 1_000_000, "keys in the database")
 	flag.IntVar(&b.revokes, "revokes", 500, "revokes on three replicas")
 	flag.StringVar(&b.out, "out", "docs/benchmarks/latest.md", "where the table is written")
-	flag.StringVar(&b.only, "only", "", "measurements to take, by commas: idle verify cold spend hot rate batches create bogus revoke")
+	flag.StringVar(&b.only, "only", "", "measurements to take, by commas: idle verify cold spend hot rate batches create bogus revoke; "+
+		"with -scale: memory reads walk")
+	flag.BoolVar(&b.scale, "scale", false, "measure at 1,000,000 keys and 10,000,000 events instead, which takes minutes to make")
 	flag.Parse()
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -59,6 +61,7 @@ type bench struct {
 	rounds, keys, revokes int
 	each                  time.Duration
 	out, only             string
+	scale                 bool
 
 	pool        *pgxpool.Pool
 	databaseURL string
@@ -93,21 +96,7 @@ func (b *bench) run(ctx context.Context) error {
 		return err
 	}
 	defer b.pool.Close()
-	for _, m := range []struct {
-		name    string
-		measure func(context.Context) error
-	}{
-		{"idle", b.idle},
-		{"verify", b.verify},
-		{"cold", b.cold},
-		{"spend", b.spend},
-		{"hot", b.hot},
-		{"rate", b.constantRate},
-		{"batches", b.batches},
-		{"create", b.create},
-		{"bogus", b.bogus},
-		{"revoke", b.revoke},
-	} {
+	for _, m := range b.measurements() {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), m.name) {
 			continue
 		}
@@ -118,6 +107,29 @@ func (b *bench) run(ctx context.Context) error {
 	b.server.stop()
 	b.bare.stop()
 	return b.write()
+}
+
+type measurement struct {
+	name    string
+	measure func(context.Context) error
+}
+
+func (b *bench) measurements() []measurement {
+	if b.scale {
+		return []measurement{{"memory", b.memory}, {"reads", b.reads}, {"walk", b.walk}}
+	}
+	return []measurement{
+		{"idle", b.idle},
+		{"verify", b.verify},
+		{"cold", b.cold},
+		{"spend", b.spend},
+		{"hot", b.hot},
+		{"rate", b.constantRate},
+		{"batches", b.batches},
+		{"create", b.create},
+		{"bogus", b.bogus},
+		{"revoke", b.revoke},
+	}
 }
 
 func (b *bench) prepare(ctx context.Context, database *devpostgres.Server, dir string) (err error) {
@@ -139,8 +151,7 @@ func (b *bench) prepare(ctx context.Context, database *devpostgres.Server, dir s
 	if b.pool, err = pgxpool.New(ctx, b.databaseURL); err != nil {
 		return err
 	}
-	slog.Info("seeding", "accounts", accounts, "keys", b.keys)
-	if err := seed(ctx, b.pool, pepper, accounts, b.keys); err != nil {
+	if err := b.fill(ctx, pepper); err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
 	if b.bare, err = startBaseline(ctx, b.databaseURL); err != nil {
@@ -148,6 +159,14 @@ func (b *bench) prepare(ctx context.Context, database *devpostgres.Server, dir s
 	}
 	b.server, err = startServer(ctx, b.binary, b.databaseURL, b.pepper)
 	return err
+}
+
+func (b *bench) fill(ctx context.Context, pepper []byte) error {
+	if b.scale {
+		return seedScale(ctx, b.pool, pepper)
+	}
+	slog.Info("seeding", "accounts", accounts, "keys", b.keys)
+	return seed(ctx, b.pool, pepper, accounts, b.keys)
 }
 
 func (b *bench) row(format string, args ...any) {
@@ -185,6 +204,7 @@ func (b *bench) compare(ctx context.Context, name, target string, ours, theirs l
 		our, their, ratios = append(our, a.rate), append(their, z.rate), append(ratios, a.rate/z.rate)
 	}
 	b.row("| %s | %.0f | %.0f | %.2f | %s |", name, median(our), median(their), median(ratios), target)
+	b.besideUnkey(name, median(ratios))
 	return nil
 }
 
@@ -225,7 +245,7 @@ func (b *bench) verify(ctx context.Context) error {
 	if _, err := closed(ctx, b.server.addr, 64, time.Second, of, valid); err != nil {
 		return err
 	}
-	return b.compare(ctx, "verify, in memory, c=64", ">= 0.85 of a bare Echo handler",
+	return b.compare(ctx, verifyRow, ">= 0.85 of a bare Echo handler",
 		load{b.server.addr, 64, of, valid},
 		load{b.bare.addr, 64, func(n int) []byte { return bare[n%len(bare)] }, nil})
 }
@@ -253,7 +273,7 @@ func (b *bench) spendBody(key int) string {
 
 func (b *bench) spend(ctx context.Context) error {
 	of := func(n int) []byte { return post("/v1/keys/verify", serviceToken, b.spendBody(n%accounts)) }
-	return b.compare(ctx, "verify + durable spend, 10,000 accounts, c=64", ">= 0.35 of a bare Echo handler",
+	return b.compare(ctx, spendRow, ">= 0.35 of a bare Echo handler",
 		load{b.server.addr, 64, of, valid}, b.fixed(64, of))
 }
 
@@ -447,13 +467,21 @@ func (b *bench) revoke(ctx context.Context) error {
 	return nil
 }
 
+func (b *bench) heading() string {
+	if b.scale {
+		return fmt.Sprintf("# The latest run of `make bench-scale`\n\n%d keys and %d events, a tenth and a fifth of them in one account. "+
+			"Server, Postgres and the load share one machine.\n\n", scaleKeys, scaleEvents)
+	}
+	return fmt.Sprintf("# The latest run of `make bench`\n\n%d rounds of %s each, interleaved, medians. "+
+		"Server, baselines, Postgres and the load share one machine.\n\n", b.rounds, b.each)
+}
+
 func (b *bench) write() error {
 	if err := os.MkdirAll(filepath.Dir(b.out), 0o755); err != nil {
 		return err
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "# The latest run of `make bench`\n\n%d rounds of %s each, interleaved, medians. Server, baselines, Postgres and the load share one machine.\n\n",
-		b.rounds, b.each)
+	text.WriteString(b.heading())
 	text.WriteString("| path | Keymeter /s | baseline /s | ratio | target |\n|---|---|---|---|---|\n")
 	text.WriteString(strings.Join(b.rows, "\n") + "\n")
 	return os.WriteFile(b.out, []byte(text.String()), 0o644)

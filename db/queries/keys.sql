@@ -16,11 +16,13 @@ JOIN accounts a ON a.id = n.account_id
 RETURNING id;
 
 -- name: ListKeys :many
+-- The account stands in a subquery, so that the planner does not know which one it is: for a big one it would walk the
+-- keys of all accounts, in the hope that most are its own.
 SELECT * FROM api_keys
-WHERE account_id = sqlc.arg(account_id)
+WHERE account_id = (SELECT sqlc.arg(account_id)::text)
   AND revoked_at IS NULL
   AND (rotated_to IS NULL OR expires_at > sqlc.arg(now)::timestamptz) -- the old one of an overlap that is over is gone
-  AND (sqlc.narg(before)::text IS NULL OR id < sqlc.narg(before))
+  AND id < coalesce(sqlc.narg(before)::text, '~') -- not an OR, so that a page deep in the list begins where it is
 ORDER BY id DESC
 LIMIT sqlc.arg(max_rows);
 

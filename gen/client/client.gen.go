@@ -2023,6 +2023,9 @@ type ClientInterface interface {
 	// The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
 	// without them, all events. Pages stay stable while events are recorded: none is listed twice.
 	//
+	// A request looks at a limited number of events. Where few of very many match the filters, a page may have fewer than
+	// `limit`, even none, while `hasMore` is true: go on with `nextCursor`.
+	//
 	// Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
 	ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -2736,6 +2739,9 @@ func (c *Client) GetUsage(ctx context.Context, reqEditors ...RequestEditorFn) (*
 //
 // The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
 // without them, all events. Pages stay stable while events are recorded: none is listed twice.
+//
+// A request looks at a limited number of events. Where few of very many match the filters, a page may have fewer than
+// `limit`, even none, while `hasMore` is true: go on with `nextCursor`.
 //
 // Corresponds with GET /v1/usage/events (the `ListUsageEvents` operationId).
 func (c *Client) ListUsageEvents(ctx context.Context, params *ListUsageEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4849,6 +4855,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
 	// without them, all events. Pages stay stable while events are recorded: none is listed twice.
+	//
+	// A request looks at a limited number of events. Where few of very many match the filters, a page may have fewer than
+	// `limit`, even none, while `hasMore` is true: go on with `nextCursor`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8401,6 +8410,9 @@ func (c *ClientWithResponses) GetUsageWithResponse(ctx context.Context, reqEdito
 //
 // The account's events as they stand in the ledger, the last recorded first. `from` and `to` are of `occurredAt`;
 // without them, all events. Pages stay stable while events are recorded: none is listed twice.
+//
+// A request looks at a limited number of events. Where few of very many match the filters, a page may have fewer than
+// `limit`, even none, while `hasMore` is true: go on with `nextCursor`.
 //
 // Returns a wrapper object for the known response body format(s).
 //

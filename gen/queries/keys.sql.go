@@ -230,10 +230,10 @@ func (q *Queries) KeyExists(ctx context.Context, arg KeyExistsParams) (bool, err
 
 const listKeys = `-- name: ListKeys :many
 SELECT id, account_id, hash, pepper_version, prefix, name, created_at, expires_at, last_used_at, revoked_at, rotated_to, family, enabled, scopes, credit_limit, rate_requests, rate_seconds, allowed_ips, metadata FROM api_keys
-WHERE account_id = $1
+WHERE account_id = (SELECT $1::text)
   AND revoked_at IS NULL
   AND (rotated_to IS NULL OR expires_at > $2::timestamptz) -- the old one of an overlap that is over is gone
-  AND ($3::text IS NULL OR id < $3)
+  AND id < coalesce($3::text, '~') -- not an OR, so that a page deep in the list begins where it is
 ORDER BY id DESC
 LIMIT $4
 `
@@ -245,6 +245,8 @@ type ListKeysParams struct {
 	MaxRows   int32
 }
 
+// The account stands in a subquery, so that the planner does not know which one it is: for a big one it would walk the
+// keys of all accounts, in the hope that most are its own.
 func (q *Queries) ListKeys(ctx context.Context, arg ListKeysParams) ([]APIKey, error) {
 	rows, err := q.db.Query(ctx, listKeys,
 		arg.AccountID,

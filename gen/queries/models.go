@@ -162,6 +162,14 @@ type UsageEvent struct {
 	Uncollected    int64
 }
 
+type UsageHour struct {
+	AccountID string
+	Hour      time.Time
+	Category  string
+	Credits   int64
+	Requests  int64
+}
+
 type UsageTotal struct {
 	AccountID string
 	Hour      time.Time

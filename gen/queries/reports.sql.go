@@ -10,29 +10,128 @@ import (
 	"time"
 )
 
-const listUsageEvents = `-- name: ListUsageEvents :many
-SELECT id, key_id, category, provider, quantity, output_quantity, byok, credits, late, reverses, occurred_at, recorded_at
-FROM usage_events
-WHERE account_id = $1
-  AND (recorded_at, id) < ($2::timestamptz, $3::text)
-  AND recorded_at >= $4::timestamptz
-  AND CASE WHEN $5::text IS NULL THEN true ELSE key_id = $5 END
-  AND CASE WHEN $6::text IS NULL THEN true ELSE category = $6 END
-  AND CASE WHEN $7::timestamptz IS NULL THEN true ELSE occurred_at >= $7 END
-  AND CASE WHEN $8::timestamptz IS NULL THEN true ELSE occurred_at < $8 END
-ORDER BY recorded_at DESC, id DESC
-LIMIT $9
+const latestBelated = `-- name: LatestBelated :one
+SELECT recorded_at
+FROM (
+    SELECT account_id, id, period, key_id, category, provider, quantity, output_quantity, byok, credits, occurred_at, recorded_at, fingerprint, late, reverses, uncollected, row_number() OVER (ORDER BY recorded_at DESC) AS place FROM usage_events
+    WHERE account_id = (SELECT $1::text)
+      AND recorded_at - occurred_at > interval '10 minutes'
+      AND recorded_at <= $2::timestamptz AND recorded_at >= $3::timestamptz
+    ORDER BY recorded_at DESC
+    LIMIT $4
+) AS looked
+WHERE place = $4
+   OR ($5::text IS NULL OR key_id IS NOT DISTINCT FROM $5)
+      AND ($6::text IS NULL OR category = $6)
+      AND ($7::timestamptz IS NULL OR occurred_at >= $7)
+      AND ($8::timestamptz IS NULL OR occurred_at < $8)
+ORDER BY recorded_at DESC
+LIMIT 1
 `
 
-type ListUsageEventsParams struct {
+type LatestBelatedParams struct {
 	AccountID    string
 	Before       time.Time
-	BeforeID     string
 	RecordedFrom time.Time
+	MaxLooks     int32
 	KeyID        *string
 	Category     *string
 	FromTime     *time.Time
 	Until        *time.Time
+}
+
+// When the latest of the belated events that match was recorded, or the last of those that may be looked at.
+func (q *Queries) LatestBelated(ctx context.Context, arg LatestBelatedParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, latestBelated,
+		arg.AccountID,
+		arg.Before,
+		arg.RecordedFrom,
+		arg.MaxLooks,
+		arg.KeyID,
+		arg.Category,
+		arg.FromTime,
+		arg.Until,
+	)
+	var recorded_at time.Time
+	err := row.Scan(&recorded_at)
+	return recorded_at, err
+}
+
+const latestHour = `-- name: LatestHour :one
+SELECT hour
+FROM (
+    SELECT h.hour, h.category, row_number() OVER (ORDER BY h.hour DESC) AS place FROM usage_hours h
+    WHERE h.account_id = (SELECT $1::text)
+      AND h.hour <= $2::timestamptz AND h.hour >= $3::timestamptz
+      AND ($4::text IS NULL OR h.category = $4)
+    ORDER BY h.hour DESC
+    LIMIT $5
+) AS looked
+WHERE $6::text IS NULL OR place = $5 OR EXISTS (
+    SELECT FROM usage_totals t
+    WHERE t.account_id = (SELECT $1::text) AND t.hour = looked.hour AND t.key_id = $6
+      AND t.category = looked.category
+    OFFSET 0
+)
+ORDER BY hour DESC
+LIMIT 1
+`
+
+type LatestHourParams struct {
+	AccountID string
+	Latest    time.Time
+	Earliest  time.Time
+	Category  *string
+	MaxLooks  int32
+	KeyID     *string
+}
+
+// The latest hour in which the account, the key and the category were used, or the last of the hours that may be looked at.
+func (q *Queries) LatestHour(ctx context.Context, arg LatestHourParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, latestHour,
+		arg.AccountID,
+		arg.Latest,
+		arg.Earliest,
+		arg.Category,
+		arg.MaxLooks,
+		arg.KeyID,
+	)
+	var hour time.Time
+	err := row.Scan(&hour)
+	return hour, err
+}
+
+const listUsageEvents = `-- name: ListUsageEvents :many
+SELECT id, key_id, category, provider, quantity, output_quantity, byok, credits, late, reverses, occurred_at, recorded_at,
+       matches::boolean AS matches, is_last::boolean AS is_last
+FROM (
+    SELECT account_id, id, period, key_id, category, provider, quantity, output_quantity, byok, credits, occurred_at, recorded_at, fingerprint, late, reverses, uncollected, (row_number() OVER (ORDER BY recorded_at DESC, id DESC) = $1)::boolean AS is_last,
+           ($2::text IS NULL OR key_id IS NOT DISTINCT FROM $2)
+           AND ($3::text IS NULL OR category = $3)
+           AND ($4::timestamptz IS NULL OR occurred_at >= $4)
+           AND ($5::timestamptz IS NULL OR occurred_at < $5) AS matches
+    FROM usage_events
+    WHERE account_id = (SELECT $6::text)
+      AND (recorded_at, id) < ($7::timestamptz, $8::text)
+      AND recorded_at >= $9::timestamptz
+    ORDER BY recorded_at DESC, id DESC
+    LIMIT $1
+) AS looked
+WHERE matches OR is_last
+ORDER BY recorded_at DESC, id DESC
+LIMIT $10
+`
+
+type ListUsageEventsParams struct {
+	MaxLooks     int32
+	KeyID        *string
+	Category     *string
+	FromTime     *time.Time
+	Until        *time.Time
+	AccountID    string
+	Before       time.Time
+	BeforeID     string
+	RecordedFrom time.Time
 	MaxRows      int32
 }
 
@@ -49,21 +148,23 @@ type ListUsageEventsRow struct {
 	Reverses       *string
 	OccurredAt     time.Time
 	RecordedAt     time.Time
+	Matches        bool
+	IsLast         bool
 }
 
-// The bounds of recorded_at stand bare, so that any plan begins its scan of usage_events_by_time where the page begins. Of
-// a CASE the planner takes half of the rows to pass, of an OR hardly any: then a plan for all parameters would read and
-// sort the whole account.
+// Looks at up to so many events and returns those that match. The last that it may look at is returned in any case, to
+// tell where it ended.
 func (q *Queries) ListUsageEvents(ctx context.Context, arg ListUsageEventsParams) ([]ListUsageEventsRow, error) {
 	rows, err := q.db.Query(ctx, listUsageEvents,
-		arg.AccountID,
-		arg.Before,
-		arg.BeforeID,
-		arg.RecordedFrom,
+		arg.MaxLooks,
 		arg.KeyID,
 		arg.Category,
 		arg.FromTime,
 		arg.Until,
+		arg.AccountID,
+		arg.Before,
+		arg.BeforeID,
+		arg.RecordedFrom,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -86,6 +187,8 @@ func (q *Queries) ListUsageEvents(ctx context.Context, arg ListUsageEventsParams
 			&i.Reverses,
 			&i.OccurredAt,
 			&i.RecordedAt,
+			&i.Matches,
+			&i.IsLast,
 		); err != nil {
 			return nil, err
 		}
@@ -98,52 +201,45 @@ func (q *Queries) ListUsageEvents(ctx context.Context, arg ListUsageEventsParams
 }
 
 const usagePoints = `-- name: UsagePoints :many
+
 SELECT date_trunc($1::text, hour, 'UTC')::timestamptz AS start,
-       (CASE WHEN $2::boolean THEN key_id ELSE '' END)::text AS key,
-       (CASE WHEN $3::boolean THEN category ELSE '' END)::text AS category_name,
+       (CASE WHEN $2::boolean THEN category ELSE '' END)::text AS category_name,
        sum(credits)::bigint AS credits, sum(requests)::bigint AS requests
-FROM usage_totals
-WHERE account_id = $4
-  AND hour >= $5::timestamptz AND hour < $6::timestamptz
-  AND ($7::text IS NULL OR key_id = $7)
-  AND ($8::text IS NULL OR category = $8)
-GROUP BY 1, 2, 3
-ORDER BY 1, 2, 3
-LIMIT $9
+FROM usage_hours
+WHERE account_id = (SELECT $3::text)
+  AND hour >= $4::timestamptz AND hour < $5::timestamptz
+  AND ($6::text IS NULL OR category = $6)
+GROUP BY 1, 2
+ORDER BY 1, 2
 `
 
 type UsagePointsParams struct {
 	Bucket     string
-	ByKey      bool
 	ByCategory bool
 	AccountID  string
 	FromHour   time.Time
 	Until      time.Time
-	KeyID      *string
 	Category   *string
-	MaxRows    int32
 }
 
 type UsagePointsRow struct {
 	Start        time.Time
-	Key          string
 	CategoryName string
 	Credits      int64
 	Requests     int64
 }
 
+// The account stands in a subquery, so that the planner does not know which one it is: for a big one it would read what
+// belongs to others, or all there is, in the hope of finding enough of it soon.
 // hour and from_hour are whole hours of UTC, so that a point is never of a part of an hour.
 func (q *Queries) UsagePoints(ctx context.Context, arg UsagePointsParams) ([]UsagePointsRow, error) {
 	rows, err := q.db.Query(ctx, usagePoints,
 		arg.Bucket,
-		arg.ByKey,
 		arg.ByCategory,
 		arg.AccountID,
 		arg.FromHour,
 		arg.Until,
-		arg.KeyID,
 		arg.Category,
-		arg.MaxRows,
 	)
 	if err != nil {
 		return nil, err
@@ -154,7 +250,151 @@ func (q *Queries) UsagePoints(ctx context.Context, arg UsagePointsParams) ([]Usa
 		var i UsagePointsRow
 		if err := rows.Scan(
 			&i.Start,
-			&i.Key,
+			&i.CategoryName,
+			&i.Credits,
+			&i.Requests,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const usagePointsByKey = `-- name: UsagePointsByKey :many
+SELECT used.start, t.key_id, t.category_name, t.credits, t.requests
+FROM (
+    SELECT DISTINCT date_trunc($1::text, hour, 'UTC')::timestamptz AS start FROM usage_hours
+    WHERE account_id = (SELECT $2::text)
+      AND hour >= $3::timestamptz AND hour < $4::timestamptz
+) AS used
+CROSS JOIN LATERAL (
+    SELECT key_id, (CASE WHEN $5::boolean THEN category ELSE '' END)::text AS category_name,
+           sum(credits)::bigint AS credits, sum(requests)::bigint AS requests
+    FROM usage_totals
+    WHERE account_id = (SELECT $2::text)
+      AND hour >= greatest(used.start, $3::timestamptz)
+      AND hour < least(used.start + CASE $1::text WHEN 'day' THEN interval '24 hours' ELSE interval '1 hour' END,
+                       $4::timestamptz)
+      AND ($6::text IS NULL OR category = $6)
+    GROUP BY 1, 2
+    OFFSET 0
+) AS t
+LIMIT $7
+`
+
+type UsagePointsByKeyParams struct {
+	Bucket     string
+	AccountID  string
+	FromHour   time.Time
+	Until      time.Time
+	ByCategory bool
+	Category   *string
+	MaxRows    int32
+}
+
+type UsagePointsByKeyRow struct {
+	Start        time.Time
+	KeyID        string
+	CategoryName string
+	Credits      int64
+	Requests     int64
+}
+
+// In no order, a bucket after the other: if there are too many points, it ends as soon as that is known.
+func (q *Queries) UsagePointsByKey(ctx context.Context, arg UsagePointsByKeyParams) ([]UsagePointsByKeyRow, error) {
+	rows, err := q.db.Query(ctx, usagePointsByKey,
+		arg.Bucket,
+		arg.AccountID,
+		arg.FromHour,
+		arg.Until,
+		arg.ByCategory,
+		arg.Category,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []UsagePointsByKeyRow{}
+	for rows.Next() {
+		var i UsagePointsByKeyRow
+		if err := rows.Scan(
+			&i.Start,
+			&i.KeyID,
+			&i.CategoryName,
+			&i.Credits,
+			&i.Requests,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const usagePointsOfKey = `-- name: UsagePointsOfKey :many
+SELECT date_trunc($1::text, used.hour, 'UTC')::timestamptz AS start,
+       (CASE WHEN $2::boolean THEN t.category ELSE '' END)::text AS category_name,
+       sum(t.credits)::bigint AS credits, sum(t.requests)::bigint AS requests
+FROM (
+    SELECT DISTINCT hour FROM usage_hours
+    WHERE account_id = (SELECT $3::text)
+      AND hour >= $4::timestamptz AND hour < $5::timestamptz
+) AS used
+CROSS JOIN LATERAL (
+    SELECT category, credits, requests FROM usage_totals
+    WHERE account_id = (SELECT $3::text) AND hour = used.hour AND key_id = $6::text
+      AND ($7::text IS NULL OR category = $7)
+    OFFSET 0
+) AS t
+GROUP BY 1, 2
+ORDER BY 1, 2
+`
+
+type UsagePointsOfKeyParams struct {
+	Bucket     string
+	ByCategory bool
+	AccountID  string
+	FromHour   time.Time
+	Until      time.Time
+	KeyID      string
+	Category   *string
+}
+
+type UsagePointsOfKeyRow struct {
+	Start        time.Time
+	CategoryName string
+	Credits      int64
+	Requests     int64
+}
+
+// Looks the key up in each hour in which the account was used. OFFSET 0 keeps Postgres from reading all keys instead.
+func (q *Queries) UsagePointsOfKey(ctx context.Context, arg UsagePointsOfKeyParams) ([]UsagePointsOfKeyRow, error) {
+	rows, err := q.db.Query(ctx, usagePointsOfKey,
+		arg.Bucket,
+		arg.ByCategory,
+		arg.AccountID,
+		arg.FromHour,
+		arg.Until,
+		arg.KeyID,
+		arg.Category,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []UsagePointsOfKeyRow{}
+	for rows.Next() {
+		var i UsagePointsOfKeyRow
+		if err := rows.Scan(
+			&i.Start,
 			&i.CategoryName,
 			&i.Credits,
 			&i.Requests,

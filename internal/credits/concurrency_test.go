@@ -1,7 +1,6 @@
 package credits
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -98,7 +97,7 @@ func changePlans(t *testing.T, b *bench, ids []string, done <-chan struct{}) err
 			return err
 		}
 		b.clock.Advance(15 * 24 * time.Hour)
-		time.Sleep(5 * time.Millisecond) // a batch needs a moment in which no period ends
+		time.Sleep(5 * time.Millisecond) // paces the load: a batch needs a moment in which no period ends
 	}
 }
 
@@ -152,7 +151,7 @@ func TestSpendWaitsForAChangeOfPlan(t *testing.T) {
 			Event{ID: "c", AccountID: id, Category: plans.RAG, Credits: ptr(int64(500))})
 		spent <- err
 	}()
-	require.Eventually(t, func() bool { return b.waiting(t.Context()) == 1 }, 10*time.Second, time.Millisecond)
+	testkit.AwaitLocked(t, b.pool, 1)
 	require.NoError(t, change.Commit(t.Context()))
 	require.NoError(t, <-spent)
 
@@ -163,17 +162,6 @@ func TestSpendWaitsForAChangeOfPlan(t *testing.T) {
 	require.Equal(t, int64(2500), balance.Used())
 	require.True(t, balance.Capped)
 	b.checkIdentities(t, id)
-}
-
-// waiting is the number of connections that wait for a lock, -1 if that can't be told.
-func (b *bench) waiting(ctx context.Context) int {
-	var n int
-	err := b.pool.QueryRow(ctx, `
-		SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n)
-	if err != nil {
-		return -1
-	}
-	return n
 }
 
 // Many that come to an account whose period is over open the next one once.

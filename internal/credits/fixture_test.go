@@ -140,6 +140,11 @@ func identities() map[string]string {
 				       sum(credits) AS credits, count(*) FILTER (WHERE reverses IS NULL) AS requests
 				FROM usage_events GROUP BY 1, 2, 3, 4) e USING (account_id, hour, key_id, category)
 			WHERE (t.credits, t.requests) IS DISTINCT FROM (e.credits, e.requests)`,
+		"hours are the sums of totals": `
+			SELECT account_id, hour FROM usage_hours h FULL JOIN (
+				SELECT account_id, hour, category, sum(credits) AS credits, sum(requests) AS requests
+				FROM usage_totals GROUP BY 1, 2, 3) t USING (account_id, hour, category)
+			WHERE (h.credits, h.requests) IS DISTINCT FROM (t.credits, t.requests)`,
 		"budgets are the sums of events of families": `
 			SELECT account_id, family, period FROM key_budgets b FULL JOIN (
 				SELECT e.account_id, k.family, e.period, sum(e.credits) AS credits

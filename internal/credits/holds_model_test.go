@@ -23,7 +23,7 @@ func TestHoldsFollowTheModel(t *testing.T) {
 	clock := testkit.NewClock(theStart())
 	f := fixtureOn(t, pool, clock)
 	rapid.Check(t, func(t *rapid.T) {
-		f.exec(`TRUNCATE usage_events, usage_totals, key_budgets, reservations, credit_grants, balances, api_keys, accounts
+		f.exec(`TRUNCATE usage_events, usage_totals, usage_hours, key_budgets, reservations, credit_grants, balances, api_keys, accounts
 			CASCADE`)
 		clock.Set(theStart())
 		h := &holder{t: t, f: f, books: map[string]*book{}, limits: map[string]*int64{}}

@@ -1,10 +1,10 @@
 package credits
 
 import (
+	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keymeter/keymeter/internal/fault"
@@ -60,11 +60,17 @@ func (c *Credits) Timeseries(ctx context.Context, accountID string, q Timeseries
 		return nil, refusal
 	}
 	points, err := usagePoints(ctx, c.pool, accountID, q, from.UTC().Truncate(time.Hour), to, maxPoints+1)
-	if err == nil && len(points) > maxPoints {
+	if err != nil {
+		return nil, err
+	}
+	if len(points) > maxPoints {
 		return nil, fault.InvalidField("from", "begins a range of more than 10,000 points: "+
 			"ask for less of it, for longer buckets, for one key or for fewer groups")
 	}
-	return points, err
+	slices.SortFunc(points, func(a, b Point) int {
+		return cmp.Or(a.Start.Compare(b.Start), cmp.Compare(a.KeyID, b.KeyID), cmp.Compare(a.Category, b.Category))
+	})
+	return points, nil
 }
 
 // rangeOf returns the time that the query is of.
@@ -96,82 +102,4 @@ func checkRange(bucket Bucket, from, to time.Time) *fault.Error {
 			longest/(24*time.Hour), bucket))
 	}
 	return nil
-}
-
-// EventsQuery says which events to list. A nil From or To is no bound, an empty KeyID or Category is any. Cursor is what
-// the page before named as the next one, or empty.
-type EventsQuery struct {
-	From, To *time.Time // of when they happened
-	KeyID    string
-	Category plans.Category
-	Limit    int
-	Cursor   string
-}
-
-// RecordedEvent is an event as it stands in the ledger.
-type RecordedEvent struct {
-	ID               string
-	KeyID            string // empty if it names no key
-	Category         plans.Category
-	Provider         string // empty if the catalogue did not price it
-	Quantity, Output *int64
-	BYOK, Late       bool
-	Credits          int64 // negative for a correction
-	Reverses         string
-	OccurredAt       time.Time
-	RecordedAt       time.Time
-}
-
-// Events returns a page of the account's events, the last recorded first, and the cursor of the next page if there is
-// more. Who walks the pages sees no event twice, whatever is recorded meanwhile.
-func (c *Credits) Events(
-	ctx context.Context, accountID string, q EventsQuery,
-) (page []RecordedEvent, next string, more bool, err error) {
-	if q.From != nil && q.To != nil && !q.From.Before(*q.To) {
-		return nil, "", false, fault.InvalidField("from", "must be before to")
-	}
-	before := place{recordedAt: afterAll}
-	if q.Cursor != "" {
-		var ok bool
-		if before, ok = parsePlace(q.Cursor); !ok {
-			return nil, "", false, fault.InvalidField("cursor", "is not the nextCursor of a page")
-		}
-	}
-	events, err := listEvents(ctx, c.pool, accountID, q, before, q.Limit+1)
-	if err != nil || len(events) <= q.Limit {
-		return events, "", false, err
-	}
-	page = events[:q.Limit]
-	last := page[len(page)-1]
-	return page, place{recordedAt: last.RecordedAt, id: last.ID}.cursor(), true, nil
-}
-
-// place is a place in the list of events, which is sorted by it, last first.
-type place struct {
-	recordedAt time.Time
-	id         string
-}
-
-// afterAll is a time after all that the contract can express.
-var afterAll = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// cursor is the place as callers see it: opaque, so that they don't make their own.
-func (p place) cursor() string {
-	encoded := binary.BigEndian.AppendUint64(nil, uint64(p.recordedAt.UnixMicro()))
-	return base64.RawURLEncoding.EncodeToString(append(encoded, p.id...))
-}
-
-// parsePlace reads a cursor. What it accepts can be put to Postgres: a time that it can hold, and the characters of ids.
-func parsePlace(cursor string) (place, bool) {
-	decoded, err := base64.RawURLEncoding.DecodeString(cursor)
-	if err != nil || len(decoded) <= 8 {
-		return place{}, false
-	}
-	for _, b := range decoded[8:] {
-		if b < '!' || b > '~' {
-			return place{}, false
-		}
-	}
-	p := place{recordedAt: time.UnixMicro(int64(binary.BigEndian.Uint64(decoded))).UTC(), id: string(decoded[8:])}
-	return p, p.recordedAt.Year() >= 1 && p.recordedAt.Before(afterAll) && p.cursor() == cursor
 }

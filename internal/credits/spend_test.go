@@ -247,14 +247,18 @@ func TestSpend_poisonedSubmission(t *testing.T) {
 	for _, id := range ids {
 		f.account(id, plans.Free)
 	}
-	// All wait for the first batch, which waits for this lock; then they are one batch.
-	for _, id := range ids {
+	// All wait for each worker's first batch, which waits for this lock; then they are one batch.
+	firsts := make([]Event, len(ids))
+	for i, id := range ids {
 		f.current(id)
+		firsts[i] = event("first", id, 1)
 	}
 	tx, err := f.pool.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "SELECT FROM balances FOR UPDATE")
 	require.NoError(t, err)
+	group.Go(func() { f.spend(firsts...) })
+	testkit.AwaitLocked(t, f.pool, workers)
 	for i, id := range ids {
 		group.Go(func() {
 			e := event("e", id, 1)
@@ -264,7 +268,7 @@ func TestSpend_poisonedSubmission(t *testing.T) {
 			_, errs[i] = f.Spend(context.Background(), []Event{e})
 		})
 	}
-	time.Sleep(50 * time.Millisecond)
+	testkit.Eventually(t, "all wait", func() bool { return queued(f.Credits) == len(ids) })
 	require.NoError(t, tx.Rollback(t.Context()))
 	group.Wait()
 	for i, err := range errs {
@@ -305,6 +309,16 @@ func (f *fixture) blocked(accountID string) (unblock func()) {
 	return func() { require.NoError(f.tb, tx.Rollback(context.Background())) }
 }
 
+// queued is how many submissions no worker has taken yet.
+func queued(c *Credits) (n int) {
+	for i := range c.lanes {
+		c.lanes[i].mu.Lock()
+		n += len(c.lanes[i].waiting)
+		c.lanes[i].mu.Unlock()
+	}
+	return n
+}
+
 func TestSpend_callersThatLeave(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -317,24 +331,13 @@ func TestSpend_callersThatLeave(t *testing.T) {
 		_, err := f.Spend(ctx, []Event{event(id, "acct_a", 1)})
 		errs <- err
 	}
-	lane := func(want int) func() bool {
-		return func() bool {
-			n := 0
-			for i := range f.lanes {
-				f.lanes[i].mu.Lock()
-				n += len(f.lanes[i].waiting)
-				f.lanes[i].mu.Unlock()
-			}
-			return n == want
-		}
-	}
 	go send(inFlight, "in-flight")
-	time.Sleep(50 * time.Millisecond)
+	testkit.AwaitLocked(t, f.pool, 1)
 	go send(waiting, "waiting")
-	require.Eventually(t, lane(1), time.Second, time.Millisecond)
+	testkit.Eventually(t, "one waits", func() bool { return queued(f.Credits) == 1 })
 	cancelWaiting()
 	require.ErrorIs(t, <-errs, context.Canceled)
-	require.Eventually(t, lane(0), time.Second, time.Millisecond)
+	testkit.Eventually(t, "none waits", func() bool { return queued(f.Credits) == 0 })
 	cancelInFlight()
 	require.ErrorIs(t, <-errs, context.Canceled)
 	unblock()
@@ -384,7 +387,7 @@ func TestRun_drains(t *testing.T) {
 			errs <- err
 		}()
 	}
-	time.Sleep(20 * time.Millisecond)
+	testkit.Eventually(t, "all wait", func() bool { return queued(c) == 20 })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, c.Run(ctx))
@@ -407,7 +410,7 @@ func TestSpend_acrossTheEndOfAPeriod(t *testing.T) {
 	unblock := f.blocked("acct_a")
 	done := make(chan []Outcome, 1)
 	go func() { done <- f.spend(event("b", "acct_a", 1)) }()
-	time.Sleep(50 * time.Millisecond)
+	testkit.AwaitLocked(t, f.pool, 1)
 	unblock()
 	wantCode(t, "credits_exhausted", (<-done)[0].Refusal)
 	f.clock.Set(time.Date(2026, 4, 10, 0, 0, 0, 0, time.UTC))
@@ -426,7 +429,7 @@ func TestSpend_periodEndsWhileABatchWaits(t *testing.T) {
 	require.NoError(t, f.ChangePlanTx(t.Context(), tx, "acct_a", f.catalogue.Plan(plans.Free), nil))
 	done := make(chan []Outcome, 1)
 	go func() { done <- f.spend(event("b", "acct_a", 2501), event("c", "acct_a", 2500)) }()
-	time.Sleep(50 * time.Millisecond)
+	testkit.AwaitLocked(t, f.pool, 1)
 	f.clock.Advance(time.Millisecond)
 	require.NoError(t, tx.Commit(t.Context()))
 	outcomes := <-done

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/maypok86/otter/v2"
 
@@ -16,8 +17,12 @@ type digest [32]byte
 
 // cache keeps entries in memory, bounded in number. What it says may be used only under a lease, see internal/leases:
 // who takes a key's or an account's rights away has every server forget it.
+//
+// There may be a million entries, of which few are in use at once. So most are kept packed, and only the hot ones as they
+// are used.
 type cache struct {
-	entries  *otter.Cache[digest, *Known]
+	entries  *otter.Cache[digest, *packed]
+	hot      *otter.Cache[digest, *Known]
 	unknown  *otter.Cache[digest, struct{}] // well-formed keys that do not exist; their own space, so that they evict no real ones
 	accounts *otter.Cache[string, *KnownAccount]
 
@@ -29,13 +34,57 @@ type cache struct {
 	generations uint64
 }
 
+// packed is what is known of a key in little memory.
+type packed struct {
+	id      string
+	account *KnownAccount
+	rest    *rest // nil for a key of its own family that nothing limits and that does not end
+}
+
+type rest struct {
+	family string
+	Controls
+	expiresAt *time.Time
+	revoked   bool
+}
+
+func pack(e *Known, account *KnownAccount) *packed {
+	p := &packed{id: e.KeyID, account: account}
+	if e.Family != e.KeyID || e.ExpiresAt != nil || e.revoked || !e.unlimited() {
+		p.rest = &rest{family: e.Family, Controls: e.Controls, expiresAt: e.ExpiresAt, revoked: e.revoked}
+	}
+	return p
+}
+
+func (p *packed) unpack(d digest) *Known {
+	e := &Known{
+		Identity: Identity{KeyID: p.id, AccountID: p.account.ID}, Family: p.id, Account: p.account, digest: d,
+	}
+	if r := p.rest; r != nil {
+		e.Family, e.Controls, e.ExpiresAt, e.revoked = r.family, r.Controls, r.expiresAt, r.revoked
+	}
+	return e
+}
+
+// unlimited reports whether the controls are the zero value.
+func (c *Controls) unlimited() bool {
+	return !c.Disabled && c.Scopes == nil && c.CreditLimit == nil && c.RateLimit == nil && c.AllowedIPs == nil &&
+		c.Metadata == nil
+}
+
+// hotSize is how many entries are kept unpacked at most.
+const hotSize = 50_000
+
 // unknownSize is how many unknown keys are remembered at most.
 const unknownSize = 100_000
 
 func newCache(size int) (*cache, error) {
 	c := &cache{}
 	var err error
-	if c.entries, err = otter.New(&otter.Options[digest, *Known]{MaximumSize: size}); err != nil {
+	if c.entries, err = otter.New(&otter.Options[digest, *packed]{MaximumSize: size}); err != nil {
+		return nil, err
+	}
+	if c.hot, err = otter.New(&otter.Options[digest, *Known]{MaximumSize: min(size, hotSize)}); err != nil {
 		return nil, err
 	}
 	if c.unknown, err = otter.New(&otter.Options[digest, struct{}]{MaximumSize: unknownSize}); err != nil {
@@ -51,12 +100,30 @@ func newCache(size int) (*cache, error) {
 
 // get returns what is known of a key. unknown says that it does not exist.
 func (c *cache) get(d digest) (e *Known, unknown bool) {
-	e, ok := c.entries.GetIfPresent(d)
-	if ok && e.epoch == c.epoch.Load() && !e.Account.stale.Load() {
+	if e, ok := c.hot.GetIfPresent(d); ok && c.holds(e.Account) {
 		return e, false
+	}
+	if p, ok := c.entries.GetIfPresent(d); ok && c.holds(p.account) {
+		return c.heat(d, p), false
 	}
 	_, unknown = c.unknown.GetIfPresent(d)
 	return nil, unknown
+}
+
+// holds reports whether what is known of an account and its keys has not been forgotten.
+func (c *cache) holds(a *KnownAccount) bool {
+	return a.epoch.Load() == c.epoch.Load() && !a.stale.Load()
+}
+
+// heat returns an entry as it is used, and keeps it so unless it was forgotten meanwhile.
+func (c *cache) heat(d digest, p *packed) *Known {
+	e := p.unpack(d)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if now, ok := c.entries.GetIfPresent(d); ok && now == p {
+		c.hot.Set(d, e)
+	}
+	return e
 }
 
 // generation is to be taken before a row is read that is then put.
@@ -78,9 +145,10 @@ func (c *cache) put(d digest, e *Known, generation uint64) {
 		return
 	}
 	// All entries of an account share what is known of it, so that one mark makes them all stale.
+	e.Account.epoch.Store(c.epoch.Load())
 	shared, _ := c.accounts.SetIfAbsent(e.Account.ID, e.Account)
-	e.Account, e.epoch = shared, c.epoch.Load()
-	c.entries.Set(d, e)
+	c.entries.Set(d, pack(e, shared))
+	c.hot.Invalidate(d)
 }
 
 // invalidate forgets a target.
@@ -95,6 +163,7 @@ func (c *cache) invalidate(target string) {
 	var d digest
 	if n, err := hex.Decode(d[:], []byte(strings.TrimPrefix(target, leases.Key(nil)))); err == nil && n == len(d) {
 		c.entries.Invalidate(d)
+		c.hot.Invalidate(d)
 		return
 	}
 	c.resetLocked() // a target of a newer version
@@ -111,6 +180,7 @@ func (c *cache) reset() {
 func (c *cache) resetLocked() {
 	c.epoch.Add(1)
 	c.entries.InvalidateAll()
+	c.hot.InvalidateAll()
 	c.accounts.InvalidateAll()
 	c.unknown.InvalidateAll()
 }

@@ -19,7 +19,6 @@ type Known struct {
 
 	digest  digest
 	revoked bool
-	epoch   uint64 // of the cache, when it was stored
 }
 
 // KnownAccount is what is known of a key's account, shared by what is known of its keys.
@@ -31,6 +30,8 @@ type KnownAccount struct {
 	suspended bool
 	// stale is set when something about the account has changed: what is known of its keys is as good as forgotten.
 	stale atomic.Bool
+	// epoch is the cache's, when it was stored.
+	epoch atomic.Uint64
 }
 
 func (k *Known) expired(now time.Time) bool { return expired(k.ExpiresAt, now) }

@@ -119,7 +119,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 								allowed[token.window.start]++
 								mu.Unlock()
 							}
-							time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond)
+							time.Sleep(time.Duration(rand.IntN(200)) * time.Microsecond) // paces the load
 						}
 					})
 				}
@@ -136,9 +136,9 @@ func TestNeverOverTheLimit(t *testing.T) {
 						"no token is lost where one window follows another")
 				}
 				clock.Set(start.Add(limit.Window - time.Nanosecond))
-				time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+				time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond) // load at the end of a window
 				clock.Advance(time.Nanosecond)
-				time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+				time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond) // load at the beginning of one
 			}
 			stop()
 			running.Wait()
