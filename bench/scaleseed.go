@@ -104,7 +104,9 @@ func insertScaleEvents(ctx context.Context, pool *pgxpool.Pool) error {
 const scaleTotals = `
 	INSERT INTO usage_totals (account_id, hour, key_id, category, credits, requests)
 	SELECT account_id, date_trunc('hour', occurred_at, 'UTC'), key_id, category, sum(credits), count(*)
-	FROM usage_events GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4`
+	FROM usage_events GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4;
+	INSERT INTO usage_hours (account_id, hour, category, credits, requests)
+	SELECT account_id, hour, category, sum(credits), sum(requests) FROM usage_totals GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`
 
 // withoutIndexes makes a table's indexes after it was filled, which takes a fraction of the time.
 func withoutIndexes(ctx context.Context, pool *pgxpool.Pool, table string, fill func(tx pgx.Tx) error) error {

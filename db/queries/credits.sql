@@ -102,6 +102,13 @@ SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(hours)::timestampt
 ON CONFLICT (account_id, hour, key_id, category)
 DO UPDATE SET credits = t.credits + excluded.credits, requests = t.requests + excluded.requests;
 
+-- name: AddToUsageHours :exec
+INSERT INTO usage_hours AS h (account_id, hour, category, credits, requests)
+SELECT unnest(sqlc.arg(account_ids)::text[]), unnest(sqlc.arg(hours)::timestamptz[]), unnest(sqlc.arg(categories)::text[]),
+       unnest(sqlc.arg(credits)::bigint[]), unnest(sqlc.arg(requests)::bigint[])
+ON CONFLICT (account_id, hour, category)
+DO UPDATE SET credits = h.credits + excluded.credits, requests = h.requests + excluded.requests;
+
 -- name: SpendKeyBudgets :exec
 -- A limit of -1 is none. One that was lowered under what is used and held already must not fail the check, but nothing
 -- may be added beyond it.

@@ -114,6 +114,33 @@ func (q *Queries) AddToKeyBudgets(ctx context.Context, arg AddToKeyBudgetsParams
 	return err
 }
 
+const addToUsageHours = `-- name: AddToUsageHours :exec
+INSERT INTO usage_hours AS h (account_id, hour, category, credits, requests)
+SELECT unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::text[]),
+       unnest($4::bigint[]), unnest($5::bigint[])
+ON CONFLICT (account_id, hour, category)
+DO UPDATE SET credits = h.credits + excluded.credits, requests = h.requests + excluded.requests
+`
+
+type AddToUsageHoursParams struct {
+	AccountIds []string
+	Hours      []time.Time
+	Categories []string
+	Credits    []int64
+	Requests   []int64
+}
+
+func (q *Queries) AddToUsageHours(ctx context.Context, arg AddToUsageHoursParams) error {
+	_, err := q.db.Exec(ctx, addToUsageHours,
+		arg.AccountIds,
+		arg.Hours,
+		arg.Categories,
+		arg.Credits,
+		arg.Requests,
+	)
+	return err
+}
+
 const addToUsageTotals = `-- name: AddToUsageTotals :exec
 INSERT INTO usage_totals AS t (account_id, hour, key_id, category, credits, requests)
 SELECT unnest($1::text[]), unnest($2::timestamptz[]), unnest($3::text[]),

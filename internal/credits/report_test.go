@@ -57,6 +57,21 @@ func (r *reports) exec(sql string, args ...any) {
 func (r *reports) total(accountID string, hour time.Time, keyID, category string, credits, requests int64) {
 	r.tb.Helper()
 	r.exec("INSERT INTO usage_totals VALUES ($1, $2, $3, $4, $5, $6)", accountID, hour, keyID, category, credits, requests)
+	r.hour(accountID, hour, category, credits, requests)
+}
+
+func (r *reports) hour(accountID string, hour time.Time, category string, credits, requests int64) {
+	r.tb.Helper()
+	r.exec(`INSERT INTO usage_hours AS h VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account_id, hour, category)
+		DO UPDATE SET credits = h.credits + excluded.credits, requests = h.requests + excluded.requests`,
+		accountID, hour, category, credits, requests)
+}
+
+// sumHours is for totals that were written by the thousand.
+func (r *reports) sumHours() {
+	r.tb.Helper()
+	r.exec(`TRUNCATE usage_hours`)
+	r.exec(`INSERT INTO usage_hours SELECT account_id, hour, category, sum(credits), sum(requests) FROM usage_totals GROUP BY 1, 2, 3`)
 }
 
 // event writes an event that was recorded a moment after it happened.
@@ -73,6 +88,7 @@ func (r *reports) eventOf(accountID, id, keyID, category string, occurredAt, rec
 	r.exec(`INSERT INTO usage_totals AS t VALUES ($1, $2, $3, $4, 1, 1) ON CONFLICT (account_id, hour, key_id, category)
 		DO UPDATE SET credits = t.credits + 1, requests = t.requests + 1`,
 		accountID, occurredAt.UTC().Truncate(time.Hour), keyID, category)
+	r.hour(accountID, occurredAt.UTC().Truncate(time.Hour), category, 1, 1)
 }
 
 func wantField(tb testing.TB, err error, field string) {
@@ -197,6 +213,7 @@ func TestTimeseriesIsNeverCutOff(t *testing.T) {
 	r := newReports(t)
 	r.exec(`INSERT INTO usage_totals SELECT 'acct_a', '2026-03-15T00:00Z', 'key_' || i, 'tts', 1, 1
 		FROM generate_series(1, 10000) i`)
+	r.sumHours()
 	q := TimeseriesQuery{Bucket: Day, ByKey: true}
 	points, err := r.Timeseries(context.Background(), "acct_a", q)
 	require.NoError(t, err)
@@ -394,6 +411,7 @@ func TestEventsAreFound(t *testing.T) {
 		FROM generate_series(1, 100000) i, LATERAL (SELECT $1::timestamptz - i * interval '17 s' AS happened) t, LATERAL (SELECT happened AS recorded) u`, reportTime())
 	r.exec(`INSERT INTO usage_totals SELECT 'acct_a', date_trunc('hour', occurred_at, 'UTC'), 'key_other', 'llm', 1, count(*)
 		FROM usage_events WHERE key_id = 'key_other' GROUP BY 2`)
+	r.sumHours()
 	for range 100 {
 		q := EventsQuery{Limit: 1 + random.IntN(100), KeyID: keyIDs[random.IntN(3)], Category: categories[random.IntN(2)]}
 		if q.KeyID != "" && random.IntN(3) == 0 {
@@ -506,6 +524,7 @@ func (r *reports) fill(events int) {
 			AS e (account, i)`, events, reportTime())
 	r.exec(`INSERT INTO usage_totals SELECT account_id, date_trunc('hour', recorded_at, 'UTC'), key_id, category,
 		sum(credits), count(*) FROM usage_events GROUP BY 1, 2, 3, 4`)
+	r.sumHours()
 	r.exec(`ANALYZE usage_events`)
 	r.exec(`ANALYZE usage_totals`)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keymeter/keymeter/gen/queries"
+	"github.com/keymeter/keymeter/internal/plans"
 )
 
 // dbConn is a connection or a transaction.
@@ -77,9 +78,13 @@ func (l *ledger) writeAll(ctx context.Context, db dbConn) error {
 // write returns the queries that write the sums of what has been decided.
 func (l *ledger) write(ctx context.Context) func(q *queries.Queries) error {
 	balances, totals, budgets := l.balanceParams(), l.totalParams(), l.budgetParams()
+	hours := hoursOf(totals)
 	return func(q *queries.Queries) error {
 		if len(totals.AccountIds) > 0 {
 			if err := q.AddToUsageTotals(ctx, totals); err != nil {
+				return err
+			}
+			if err := q.AddToUsageHours(ctx, hours); err != nil {
 				return err
 			}
 		}
@@ -136,6 +141,27 @@ func (l *ledger) totalParams() queries.AddToUsageTotalsParams {
 		p.AccountIds, p.KeyIds = append(p.AccountIds, key.accountID), append(p.KeyIds, key.keyID)
 		p.Hours, p.Categories = append(p.Hours, time.Unix(key.hour, 0)), append(p.Categories, string(key.category))
 		p.Credits, p.Requests = append(p.Credits, sum.credits), append(p.Requests, sum.requests)
+	}
+	return p
+}
+
+// hoursOf adds up what the totals of an account's keys have in common.
+func hoursOf(totals queries.AddToUsageTotalsParams) queries.AddToUsageHoursParams {
+	var p queries.AddToUsageHoursParams
+	at := map[totalKey]int{}
+	for i, accountID := range totals.AccountIds {
+		key := totalKey{
+			accountID: accountID, hour: totals.Hours[i].Unix(), category: plans.Category(totals.Categories[i]),
+		}
+		n, ok := at[key]
+		if !ok {
+			n = len(p.AccountIds)
+			at[key] = n
+			p.AccountIds, p.Hours = append(p.AccountIds, accountID), append(p.Hours, totals.Hours[i])
+			p.Categories, p.Credits, p.Requests = append(p.Categories, totals.Categories[i]), append(p.Credits, 0), append(p.Requests, 0)
+		}
+		p.Credits[n] += totals.Credits[i]
+		p.Requests[n] += totals.Requests[i]
 	}
 	return p
 }

@@ -56,11 +56,6 @@ func ParseIPs(field string, texts []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// any reports whether there are controls.
-func (c Controls) any() bool {
-	return c.Disabled || c.Scopes != nil || c.CreditLimit != nil || c.RateLimit != nil || c.AllowedIPs != nil || c.Metadata != nil
-}
-
 // Allows reports whether the key may be used for the scope.
 func (c Controls) Allows(scope Scope) bool {
 	return c.Scopes == nil || slices.Contains(c.Scopes, scope)

@@ -20,7 +20,7 @@ func (k *Keys) Create(ctx context.Context, accountID string, p CreateParams) (Cr
 	if err != nil {
 		return Created{}, err
 	}
-	if p.Controls.any() {
+	if !p.unlimited() {
 		err = insert(ctx, k.Pool, row)
 		if postgres.LacksParent(err) {
 			err = errNoAccount

@@ -47,6 +47,8 @@ func OpenHot(ctx context.Context, url string, maxConns int32) (*Pool, error) {
 	return open(ctx, url, maxConns, map[string]string{
 		"plan_cache_mode": "force_generic_plan", "enable_hashjoin": "off", "enable_mergejoin": "off",
 		"enable_seqscan": "off", "enable_bitmapscan": "off",
+		// A server that was stopped in the middle of a transaction must not hold up the others for long.
+		"idle_in_transaction_session_timeout": "5s",
 	})
 }
 
