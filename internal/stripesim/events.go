@@ -53,7 +53,7 @@ func (s *Sim) emit(by cause, kind string, snapshot, previous object) {
 		data["previous_attributes"] = previous
 	}
 	ev := &event{
-		ID: s.ids.next("evt_1", 23), Kind: kind, Created: s.now().UTC(), By: by, Data: encode(data), State: Pending,
+		ID: s.ids.next("evt_1", 23), Kind: kind, Created: s.instant, By: by, Data: encode(data), State: Pending,
 	}
 	if s.webhookURL == "" { // an endpoint gets nothing from before it was registered
 		ev.State = Skipped
@@ -122,12 +122,9 @@ func (s *Sim) listEvents(c *call) (object, *apiError) {
 		kinds = append(kinds, one)
 	}
 	success, bySuccess := c.boolean("delivery_success")
-	const far = 1 << 40
-	after := max(c.integer("created[gt]", -1, 0, far)+1, c.integer("created[gte]", 0, 0, far))
-	before := min(c.integer("created[lt]", far, 0, far), c.integer("created[lte]", far-1, 0, far)+1)
+	created := c.created()
 	return c.page(s.events.newest(func(ev *event) bool {
-		at := ev.Created.Unix()
-		return at >= after && at < before && (len(kinds) == 0 || slices.Contains(kinds, ev.Kind)) &&
+		return created.has(ev.Created) && (len(kinds) == 0 || slices.Contains(kinds, ev.Kind)) &&
 			(!bySuccess || success == ev.wasDelivered())
 	}, renderEvent))
 }
