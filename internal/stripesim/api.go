@@ -50,7 +50,7 @@ func (s *Sim) endpoint(rt route) http.Handler {
 		if err != nil {
 			a = answerError(err)
 		} else {
-			a = s.serve(rt, r, c, h)
+			a = s.exclusively(c, func() answer { return s.disrupt(s.requestFault(r), rt, r, c, h) })
 		}
 		s.log.Debug("stripe simulator request", "method", r.Method, "path", r.URL.Path, "status", a.Status, "request_id", requestID)
 		w.WriteHeader(a.Status)

@@ -53,6 +53,12 @@ func (s *Sim) routes() []route {
 		{"GET /v1/payment_intents", takes(pageParams+createdParams+"customer", ""), s.listIntents},
 		{"GET /v1/payment_intents/{id}", takes("", "client_secret"), s.getIntent},
 
+		{"POST /v1/webhook_endpoints", takes(endpointParams+"url! enabled_events[]! api_version", "connect"), s.createEndpoint},
+		{"GET /v1/webhook_endpoints", takes(pageParams, ""), s.listEndpoints},
+		{"GET /v1/webhook_endpoints/{id}", takes("", ""), s.getEndpoint},
+		{"POST /v1/webhook_endpoints/{id}", takes(endpointParams+"url enabled_events[] disabled", ""), s.updateEndpoint},
+		{"DELETE /v1/webhook_endpoints/{id}", takes("", ""), s.deleteEndpoint},
+
 		{"GET /v1/events", takes(pageParams+createdParams+"type types[] delivery_success", ""), s.listEvents},
 		{"GET /v1/events/{id}", takes("", ""), s.getEvent},
 	}
@@ -91,6 +97,8 @@ const (
 		"payment_settings rendering rendering_options shipping_cost shipping_details statement_descriptor transfer_data"
 	itemParams  = "amount description? metadata{} period[start] period[end] price quantity unit_amount unit_amount_decimal "
 	itemForeign = "discountable discounts price_data tax_behavior tax_code tax_rates"
+
+	endpointParams = "description? metadata{} "
 
 	cancellationParams = "cancellation_details[comment]? cancellation_details[feedback]? "
 	subscriptionParams = cancellationParams + "cancel_at_period_end description? items[][id] items[][price] items[][quantity] metadata{} " +

@@ -92,11 +92,17 @@ type Sim struct {
 	remembered    map[string]remembered
 	skew          time.Duration // of the simulated time
 	dunning       Dunning
+	endpoints     collection[*endpoint]
+	version       string // of the API, as events are rendered
 
 	instant time.Time     // of what is happening now, which may be catching up with the clock
 	settled int           // events before this index need no more delivery
 	changed chan struct{} // closed and replaced whenever an event is queued or settled
 	running bool
+	held    bool // Run sends nothing
+
+	faults   []Fault
+	inFlight map[string]bool // idempotency keys of running requests
 }
 
 // New checks the configuration and returns a simulator that holds what its
@@ -117,6 +123,8 @@ func New(cfg Config) (*Sim, error) {
 		stateFile:     cfg.StateFile,
 		remembered:    map[string]remembered{},
 		dunning:       defaultDunning(),
+		version:       apiVersion,
+		inFlight:      map[string]bool{},
 		changed:       make(chan struct{}),
 	}
 	if err := s.load(); err != nil {

@@ -28,6 +28,7 @@ var specPaths = []string{
 	"/v1/invoices/{invoice}/pay", "/v1/invoices/{invoice}/void", "/v1/invoices/{invoice}/mark_uncollectible",
 	"/v1/invoiceitems", "/v1/invoiceitems/{invoiceitem}", "/v1/charges", "/v1/charges/{charge}",
 	"/v1/payment_intents", "/v1/payment_intents/{intent}", "/v1/events", "/v1/events/{id}",
+	"/v1/webhook_endpoints", "/v1/webhook_endpoints/{webhook_endpoint}",
 }
 
 // olderField is a field of 2023-10-16 that the published description, which is

@@ -40,6 +40,8 @@ type snapshot struct {
 	Remembered    *map[string]remembered
 	Skew          *time.Duration
 	Dunning       *Dunning
+	Endpoints     *[]*endpoint
+	Version       *string
 }
 
 func (s *Sim) snapshot() *snapshot {
@@ -49,6 +51,7 @@ func (s *Sim) snapshot() *snapshot {
 		InvoiceItems: &s.items.items, Intents: &s.intents.items, Charges: &s.charges.items,
 		Portals: &s.portals.items, Events: &s.events.items, PortalConfig: &s.portalConfig, Remembered: &s.remembered,
 		Skew: &s.skew, Dunning: &s.dunning,
+		Endpoints: &s.endpoints.items, Version: &s.version,
 	}
 }
 
@@ -99,7 +102,7 @@ func (s *Sim) restore(content []byte) error {
 func (s *Sim) index() error {
 	return cmp.Or(
 		s.products.index(), s.prices.index(), s.customers.index(), s.sessions.index(),
-		s.subscriptions.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.portals.index(), s.events.index(),
+		s.subscriptions.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.endpoints.index(), s.portals.index(), s.events.index(),
 	)
 }
 
