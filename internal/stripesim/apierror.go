@@ -10,6 +10,8 @@ type apiError struct {
 	code    string
 	message string
 	param   string
+
+	declineCode string
 }
 
 func (e *apiError) Error() string { return e.message }
@@ -18,6 +20,9 @@ func (e *apiError) render() object {
 	inner := object{"type": e.kind, "message": e.message}
 	if e.code != "" {
 		inner["code"] = e.code
+	}
+	if e.declineCode != "" {
+		inner["decline_code"] = e.declineCode
 	}
 	if e.param != "" {
 		inner["param"] = e.param

@@ -41,6 +41,13 @@ type checkoutSession struct {
 
 func (cs *checkoutSession) key() string { return cs.ID }
 
+func (cs *checkoutSession) due() time.Time {
+	if cs.Status != sessionOpen {
+		return time.Time{}
+	}
+	return cs.ExpiresAt
+}
+
 func (s *Sim) createSession(c *call) (object, *apiError) {
 	cs := &checkoutSession{Created: c.now, Status: sessionOpen}
 	s.readSession(c, cs)
@@ -65,7 +72,7 @@ func (s *Sim) readSession(c *call, cs *checkoutSession) {
 		c.fail(missingParam("line_items"))
 	}
 	c.onlyOne("line_items")
-	cs.Price = s.priceParam(c, "line_items[0][price]")
+	cs.Price = s.recurringParam(c, "line_items[0][price]")
 	c.must("line_items[0][quantity]") // Stripe demands it for a licensed price
 	cs.Quantity = c.integer("line_items[0][quantity]", 1, 1, 1_000_000)
 	c.must("success_url")
@@ -146,14 +153,14 @@ func (s *Sim) CompleteCheckout(sessionID string) error {
 // complete pays for a session and returns where to send the browser. The e-mail
 // counts only if neither customer nor session has one.
 func (s *Sim) complete(sessionID, email string) (redirect string, err error) {
-	err = s.change(func(now time.Time) error {
-		redirect, err = s.pay(sessionID, email, now)
+	err = s.change(func() error {
+		redirect, err = s.payFor(sessionID, email)
 		return err
 	})
 	return redirect, err
 }
 
-func (s *Sim) pay(sessionID, email string, now time.Time) (redirect string, err error) {
+func (s *Sim) payFor(sessionID, email string) (redirect string, err error) {
 	cs, ok := s.sessions.get(sessionID)
 	switch {
 	case !ok:
@@ -162,14 +169,14 @@ func (s *Sim) pay(sessionID, email string, now time.Time) (redirect string, err 
 		return "", &pageError{http.StatusConflict, "This checkout session is " + cs.Status + ". Nothing was changed."}
 	}
 	if cs.Customer == nil {
-		cs.Customer = s.newCustomer(now)
+		cs.Customer = s.newCustomer(s.instant)
 		cs.Customer.Email = firstOf(cs.Email, email, "payer@example.com")
 		s.addCustomer(cause{}, cs.Customer)
 	}
 	// The session's own metadata stays with the session. Only subscription_data
 	// reaches the subscription, which is what a webhook handler gets to see.
 	sub := &subscription{Price: cs.Price, Quantity: cs.Quantity, Metadata: cs.SubMetadata, Description: cs.SubText}
-	inv := s.subscribe(cs.Customer, sub, now)
+	inv, _ := s.subscribe(cause{}, cs.Customer, sub, true)
 	cs.Status, cs.Subscription, cs.Invoice = sessionComplete, sub.ID, inv.ID
 	s.emit(cause{}, "checkout.session.completed", renderSession(cs), nil)
 	// The placeholder is how a success page learns which session to look up.

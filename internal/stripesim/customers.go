@@ -14,6 +14,9 @@ type customer struct {
 	InvoicePrefix string // invoices are numbered per customer
 	Invoices      int
 	Currency      string // set by the first subscription
+	Card          Card
+	Balance       int64 // negative is what the customer is owed
+	Deleted       bool
 }
 
 func (cust *customer) key() string { return cust.ID }
@@ -29,7 +32,7 @@ func (s *Sim) createCustomer(c *call) (object, *apiError) {
 }
 
 func (s *Sim) newCustomer(now time.Time) *customer {
-	return &customer{ID: s.ids.next("cus_", 14), Created: now, InvoicePrefix: s.ids.next("", 8)}
+	return &customer{ID: s.ids.next("cus_", 14), Created: now, InvoicePrefix: s.ids.next("", 8), Card: Card{Outcome: Succeeds}}
 }
 
 func (s *Sim) addCustomer(by cause, cust *customer) {
@@ -91,7 +94,7 @@ func (s *Sim) customerParam(c *call) string {
 
 func renderCustomer(c *customer) object {
 	return object{
-		"id": c.ID, "object": "customer", "address": nil, "balance": 0, "created": c.Created.Unix(),
+		"id": c.ID, "object": "customer", "address": nil, "balance": c.Balance, "created": c.Created.Unix(),
 		"currency": orNull(c.Currency), "default_source": nil, "delinquent": false, "description": orNull(c.Description),
 		"discount": nil, "email": orNull(c.Email), "invoice_prefix": c.InvoicePrefix,
 		"invoice_settings": object{

@@ -46,6 +46,35 @@
 //   - Nothing is ever forgotten but idempotency keys. Stripe lists events for 30
 //     days.
 //
+// # Driving it from a test
+//
+// This part is being built; the signatures are settled.
+//
+//	sim.Now()                        // simulated time: Config.Now and all that Advance added
+//	sim.Advance(31 * 24 * time.Hour) // moves it and does, step by step, what becomes due on the way
+//	sim.Advance()                    // does what Config.Now has made due, as before
+//
+//	sim.SetCard(customerID, stripesim.Card{Outcome: stripesim.Declines, Times: 2}) // error; then it succeeds again
+//	sim.CompleteCheckout(sessionID)                 // error if the card declines
+//	sim.CompleteCheckoutWith(sessionID, card)       // error; the card becomes the customer's
+//	sim.Refund(chargeOrPaymentIntentID, amount)     // (refundID, error); amount 0 is what is left
+//	sim.OpenDispute(chargeOrPaymentIntentID)        // (disputeID, error)
+//	sim.CloseDispute(disputeID, won)                // error
+//	sim.SetDunning(stripesim.Dunning{Retries: []time.Duration{72 * time.Hour}, End: "canceled"}) // or "unpaid", "past_due"
+//
+//	sim.HoldDeliveries()           // from now on Run sends nothing; Events() still lists everything
+//	sim.Deliver(ctx, ids...)       // error; sends these events now, in this order, each once
+//	sim.ReleaseDeliveries()        // Run goes on with what is pending
+//	sim.SetPayloadVersion(version) // error; webhooks look as of 2024-09-30.acacia, 2025-03-31.basil, ...
+//
+//	sim.AddFault(stripesim.Fault{Kind: stripesim.ResetAfter, Route: "POST /v1/invoiceitems", Calls: 1}) // error
+//	sim.ClearFaults()
+//
+// Outcomes of a card: Succeeds, Declines, RequiresAuthentication, NoCard. Kinds
+// of fault: Delay, TooManyRequests, ServerError, Unavailable, ResetBefore,
+// ResetAfter for requests; DuplicateWebhook, DropWebhook, DelayWebhook,
+// ReorderWebhook for deliveries, whose Route is a pattern of event types.
+//
 // Time is the injected clock. Whatever the clock has made due (a session's
 // expiry, a renewal, the end of a cancelled period) happens at the next request
 // or once a second while Run runs, never behind the caller's back.

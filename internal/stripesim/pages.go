@@ -54,7 +54,7 @@ func (s *Sim) showCheckout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) viewCheckout(id string) (view checkoutView, err error) {
-	err = s.change(func(time.Time) error {
+	err = s.change(func() error {
 		cs, ok := s.sessions.get(id)
 		switch {
 		case !ok:
@@ -114,7 +114,7 @@ func (s *Sim) showPortal(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) viewPortal(id string) (view portalView, err error) {
-	err = s.change(func(time.Time) error {
+	err = s.change(func() error {
 		ps, ok := s.portals.get(id)
 		if !ok {
 			return &pageError{http.StatusNotFound, "There is no such portal session."}
@@ -124,7 +124,7 @@ func (s *Sim) viewPortal(id string) (view portalView, err error) {
 			s.viewFlow(ps.Flow, &view)
 			return nil
 		}
-		for _, sub := range s.subscriptions.oldestFirst() {
+		for _, sub := range s.subscriptions.items {
 			if sub.Customer == ps.Customer.ID {
 				view.Subscriptions = append(view.Subscriptions, s.viewSubscription(sub))
 			}
@@ -149,10 +149,10 @@ func (s *Sim) viewFlow(f *portalFlow, view *portalView) {
 func (s *Sim) viewSubscription(sub *subscription) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID, Status: sub.Status, Price: viewPrice(sub.Price), PeriodEnd: sub.PeriodEnd,
-		Ending: sub.CancelAtPeriodEnd, Over: sub.Status == statusCanceled,
+		Ending: sub.CancelAtPeriodEnd, Over: sub.over(),
 	}
-	for _, p := range s.prices.oldestFirst() {
-		if p != sub.Price && p.LookupKey != "" {
+	for _, p := range s.prices.items {
+		if p != sub.Price && p.LookupKey != "" && !p.Archived && p.Months == sub.Price.Months {
 			v.Others = append(v.Others, viewPrice(p))
 		}
 	}
@@ -174,35 +174,30 @@ func (s *Sim) postConfirm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) postChange(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(sub *subscription, _ time.Time) error {
+	s.act(w, r, func(sub *subscription) error {
 		to, ok := s.prices.get(r.PostFormValue("price"))
 		if !ok {
 			return &pageError{http.StatusNotFound, "There is no such price."}
 		}
-		s.changePlan(sub, to, sub.Quantity)
-		return nil
+		return s.changePlan(sub, to, sub.Quantity)
 	})
 }
 
 func (s *Sim) postCancel(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(sub *subscription, now time.Time) error {
-		if r.PostFormValue("when") == "now" {
-			s.cancelNow(cause{}, sub, now)
-			return nil
-		}
-		s.setCancelAtPeriodEnd(sub, true, now)
+	s.act(w, r, func(sub *subscription) error {
+		s.cancelByHand(sub, r.PostFormValue("when") != "now")
 		return nil
 	})
 }
 
 func (s *Sim) postResume(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(sub *subscription, now time.Time) error {
-		s.setCancelAtPeriodEnd(sub, false, now)
+	s.act(w, r, func(sub *subscription) error {
+		s.setCancelAtPeriodEnd(sub, false)
 		return nil
 	})
 }
 
-func (s *Sim) act(w http.ResponseWriter, r *http.Request, change func(*subscription, time.Time) error) {
+func (s *Sim) act(w http.ResponseWriter, r *http.Request, change func(*subscription) error) {
 	id, sub := r.PathValue("id"), r.PostFormValue("subscription")
 	if err := s.portalAction(id, sub, change); err != nil {
 		showError(w, err)

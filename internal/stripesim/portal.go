@@ -92,7 +92,7 @@ func (s *Sim) readFlowUpdate(c *call, cust *customer, f *portalFlow) {
 	}
 	f.Price = f.Subscription.Price
 	if c.has(confirm + "[items][0][price]") {
-		f.Price = s.priceParam(c, confirm+"[items][0][price]")
+		f.Price = s.recurringParam(c, confirm+"[items][0][price]")
 	}
 	f.Quantity = c.integer(confirm+"[items][0][quantity]", f.Subscription.Quantity, 1, 1_000_000)
 }
@@ -103,7 +103,7 @@ func (s *Sim) flowSubscription(c *call, cust *customer, name string) *subscripti
 	switch {
 	case !ok || sub.Customer != cust.ID:
 		c.fail(noSuch("subscription", c.str(name), name))
-	case sub.Status == statusCanceled:
+	case sub.over():
 		c.fail(invalid(name, "The subscription "+sub.ID+" is canceled and cannot be changed in the portal."))
 	}
 	return sub
@@ -111,8 +111,8 @@ func (s *Sim) flowSubscription(c *call, cust *customer, name string) *subscripti
 
 // portalAction finds the session and the subscription behind a button of the
 // whole portal and runs the change.
-func (s *Sim) portalAction(sessionID, subID string, change func(*subscription, time.Time) error) error {
-	return s.change(func(now time.Time) error {
+func (s *Sim) portalAction(sessionID, subID string, change func(*subscription) error) error {
+	return s.change(func() error {
 		ps, ok := s.portals.get(sessionID)
 		switch {
 		case !ok:
@@ -127,28 +127,32 @@ func (s *Sim) portalAction(sessionID, subID string, change func(*subscription, t
 		if sub.Customer != ps.Customer.ID { // to one customer, those of the others do not exist
 			return &pageError{http.StatusNotFound, "There is no subscription " + subID + "."}
 		}
-		return change(sub, now)
+		return change(sub)
 	})
 }
 
-// changePlan moves a subscription to another price, from now, for the rest of
-// the period and without proration.
-func (s *Sim) changePlan(sub *subscription, to *price, quantity int64) {
+// changePlan moves a subscription to another price, from now, and invoices the
+// difference at once. What is not paid is not changed.
+func (s *Sim) changePlan(sub *subscription, to *price, quantity int64) error {
 	next := *sub
 	next.Price, next.Quantity = to, quantity
-	s.replaceSubscription(cause{}, sub, next)
+	how := planChange{proration: prorateNow, payment: errorIfIncomplete, at: s.instant}
+	if failure := s.changeSubscription(cause{}, sub, next, how); failure != nil {
+		return &pageError{http.StatusPaymentRequired, failure.message + " Nothing was changed."}
+	}
+	return nil
 }
 
 // confirmFlow does what the session asks for, once, and returns where to go next.
 func (s *Sim) confirmFlow(sessionID string) (redirect string, err error) {
-	err = s.change(func(now time.Time) error {
-		redirect, err = s.confirm(sessionID, now)
+	err = s.change(func() error {
+		redirect, err = s.confirm(sessionID)
 		return err
 	})
 	return redirect, err
 }
 
-func (s *Sim) confirm(sessionID string, now time.Time) (redirect string, err error) {
+func (s *Sim) confirm(sessionID string) (redirect string, err error) {
 	ps, ok := s.portals.get(sessionID)
 	switch {
 	case !ok:
@@ -167,9 +171,11 @@ func (s *Sim) confirm(sessionID string, now time.Time) (redirect string, err err
 	}
 	switch f.Kind {
 	case flowUpdate:
-		s.changePlan(f.Subscription, f.Price, f.Quantity)
+		if err := s.changePlan(f.Subscription, f.Price, f.Quantity); err != nil {
+			return "", err
+		}
 	case flowCancel:
-		s.setCancelAtPeriodEnd(f.Subscription, true, now)
+		s.setCancelAtPeriodEnd(f.Subscription, true)
 	}
 	f.Done = true
 	return firstOf(f.AfterURL, ps.ReturnURL), nil

@@ -27,14 +27,39 @@ func (s *Sim) routes() []route {
 
 		{"POST /v1/billing_portal/sessions", takes(portalParams, portalForeign), s.createPortal},
 
-		{"GET /v1/subscriptions", takes(pageParams+"customer price status", "automatic_tax collection_method created current_period_end current_period_start test_clock"), s.listSubscriptions},
+		{"GET /v1/subscriptions", takes(pageParams+createdParams+"customer price status", "automatic_tax collection_method current_period_end current_period_start test_clock"), s.listSubscriptions},
 		{"GET /v1/subscriptions/{id}", takes("", ""), s.getSubscription},
 		{"POST /v1/subscriptions/{id}", takes(subscriptionParams, subscriptionForeign), s.updateSubscription},
 		{"DELETE /v1/subscriptions/{id}", takes(cancellationParams+"invoice_now prorate", ""), s.deleteSubscription},
 
+		{"POST /v1/invoices", takes(invoiceParams, invoiceForeign), s.createInvoice},
+		{"GET /v1/invoices", takes(pageParams+createdParams+"customer subscription status collection_method", "due_date"), s.listInvoices},
 		{"GET /v1/invoices/{id}", takes("", ""), s.getInvoice},
+		{"POST /v1/invoices/{id}", takes("auto_advance description? metadata{}", invoiceForeign), s.updateInvoice},
+		{"GET /v1/invoices/{id}/lines", takes(pageParams, ""), s.listLines},
+		{"POST /v1/invoices/{id}/finalize", takes("auto_advance", ""), s.finalizeInvoice},
+		{"POST /v1/invoices/{id}/pay", takes("off_session paid_out_of_band", "forgive mandate payment_method source"), s.payInvoice},
+		{"POST /v1/invoices/{id}/void", takes("", ""), s.voidInvoice},
+		{"POST /v1/invoices/{id}/mark_uncollectible", takes("", ""), s.markUncollectible},
 
-		{"GET /v1/events", takes(pageParams+"type types[] delivery_success created[gt] created[gte] created[lt] created[lte]", "created"), s.listEvents},
+		{"POST /v1/invoiceitems", takes(itemParams+"customer! currency invoice subscription", itemForeign), s.createItem},
+		{"GET /v1/invoiceitems", takes(pageParams+createdParams+"customer invoice pending", ""), s.listItems},
+		{"GET /v1/invoiceitems/{id}", takes("", ""), s.getItem},
+		{"POST /v1/invoiceitems/{id}", takes(itemParams, itemForeign), s.updateItem},
+		{"DELETE /v1/invoiceitems/{id}", takes("", ""), s.deleteItem},
+
+		{"GET /v1/charges", takes(pageParams+createdParams+"customer payment_intent", "transfer_group"), s.listCharges},
+		{"GET /v1/charges/{id}", takes("", ""), s.getCharge},
+		{"GET /v1/payment_intents", takes(pageParams+createdParams+"customer", ""), s.listIntents},
+		{"GET /v1/payment_intents/{id}", takes("", "client_secret"), s.getIntent},
+
+		{"POST /v1/webhook_endpoints", takes(endpointParams+"url! enabled_events[]! api_version", "connect"), s.createEndpoint},
+		{"GET /v1/webhook_endpoints", takes(pageParams, ""), s.listEndpoints},
+		{"GET /v1/webhook_endpoints/{id}", takes("", ""), s.getEndpoint},
+		{"POST /v1/webhook_endpoints/{id}", takes(endpointParams+"url enabled_events[] disabled", ""), s.updateEndpoint},
+		{"DELETE /v1/webhook_endpoints/{id}", takes("", ""), s.deleteEndpoint},
+
+		{"GET /v1/events", takes(pageParams+createdParams+"type types[] delivery_success", ""), s.listEvents},
 		{"GET /v1/events/{id}", takes("", ""), s.getEvent},
 	}
 }
@@ -65,12 +90,22 @@ const (
 	portalForeign = "configuration on_behalf_of flow_data[subscription_update] flow_data[subscription_cancel][retention] " +
 		"flow_data[subscription_update_confirm][discounts] flow_data[after_completion][hosted_confirmation]"
 
+	invoiceParams = "auto_advance collection_method currency customer! description? metadata{} pending_invoice_items_behavior " +
+		"subscription"
+	invoiceForeign = "account_tax_ids application_fee_amount automatic_tax custom_fields days_until_due default_payment_method " +
+		"default_source default_tax_rates discounts due_date effective_at footer from_invoice issuer number on_behalf_of " +
+		"payment_settings rendering rendering_options shipping_cost shipping_details statement_descriptor transfer_data"
+	itemParams  = "amount description? metadata{} period[start] period[end] price quantity unit_amount unit_amount_decimal "
+	itemForeign = "discountable discounts price_data tax_behavior tax_code tax_rates"
+
+	endpointParams = "description? metadata{} "
+
 	cancellationParams = "cancellation_details[comment]? cancellation_details[feedback]? "
 	subscriptionParams = cancellationParams + "cancel_at_period_end description? items[][id] items[][price] items[][quantity] metadata{} " +
-		"payment_behavior proration_behavior"
+		"pause_collection? pause_collection[behavior] pause_collection[resumes_at] payment_behavior proration_behavior proration_date"
 	subscriptionForeign = "add_invoice_items application_fee_percent automatic_tax billing_cycle_anchor billing_thresholds cancel_at " +
 		"collection_method days_until_due default_payment_method default_source default_tax_rates discounts invoice_settings " +
-		"off_session on_behalf_of pause_collection payment_settings pending_invoice_item_interval proration_date transfer_data " +
+		"off_session on_behalf_of payment_settings pending_invoice_item_interval transfer_data " +
 		"trial_end trial_from_plan trial_settings items[][billing_thresholds] items[][clear_usage] items[][deleted] " +
 		"items[][discounts] items[][metadata] items[][price_data] items[][tax_rates]"
 )
