@@ -33,6 +33,9 @@ const (
 	unitPriceMetadata    = "keymeter_unit_price"   // of items: dollars a credit
 	subscriptionMetadata = "keymeter_subscription" // of items and invoices: the subscription that they are for
 	keyMetadata          = "keymeter_key"          // of items, invoices and refunds: what makes each the only one
+	managedMetadata      = "keymeter_managed"      // of prices: created by a sync, so that one may archive it
+	portalMetadata       = "keymeter_portal"       // of portal configurations: what it is for
+	productsMetadata     = "keymeter_products"     // of portal configurations: the products and prices that it offers
 )
 
 // Config is what the adapter works with.
@@ -75,15 +78,15 @@ func New(cfg Config) *Client {
 	})}
 }
 
-// live reports whether the client works on real money.
-func (c *Client) live() bool { return strings.Contains(c.cfg.SecretKey, "_live_") }
+// Live reports whether the client works on real money.
+func (c *Client) Live() bool { return strings.Contains(c.cfg.SecretKey, "_live_") }
 
 // write returns the parameters of a call that changes something. key makes its repetition harmless.
 func write(ctx context.Context, key string) stripego.Params {
 	return stripego.Params{Context: ctx, IdempotencyKey: stripego.String(key)}
 }
 
-// read returns the parameters of a call that changes nothing.
+// read returns the parameters of a call that needs no idempotency key.
 func read(ctx context.Context) stripego.Params { return stripego.Params{Context: ctx} }
 
 // page returns the parameters of a list. Its iterator asks for one page after the other.

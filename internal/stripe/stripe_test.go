@@ -241,7 +241,7 @@ func ownInvoice(key string) billing.OwnInvoice {
 	}
 }
 
-var idPattern = regexp.MustCompile(`/(cus|cs|sub|in|ii|pi|ch)_[A-Za-z0-9_]+`)
+var idPattern = regexp.MustCompile(`/(cus|cs|sub|in|ii|pi|ch|bpc|we|price|keymeter)_[A-Za-z0-9_]+`)
 
 // pattern puts {id} in the place of ids.
 func pattern(e exchange) string { return e.method + " " + idPattern.ReplaceAllString(e.path, "/{id}") }

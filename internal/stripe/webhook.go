@@ -24,7 +24,7 @@ func (c *Client) ReadEvent(ctx context.Context, body []byte, signature string) (
 	if err != nil {
 		return billing.Event{}, false, fault.New(fault.Invalid, "invalid_request", "The body is not a Stripe event.").Because(err)
 	}
-	if h.Livemode != c.live() {
+	if h.Livemode != c.Live() {
 		return billing.Event{}, false, fault.InvalidField("livemode", "is not that of the Stripe key of this server")
 	}
 	return c.event(ctx, h)
