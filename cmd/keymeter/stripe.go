@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,29 +73,27 @@ func describe(plan stripe.Sync, live bool) string {
 	return text.String()
 }
 
+var errNobody = errors.New("nobody to ask: not a terminal; add --yes to go ahead")
+
 // confirm asks for a yes. Whoever is not at a terminal can't be asked.
 func confirm(in io.Reader, out io.Writer) error {
 	file, ok := in.(*os.File)
 	if !ok || !terminal(file) {
-		return errors.New("nobody to ask: not a terminal; add --yes to go ahead")
+		return errNobody
 	}
 	if _, err := io.WriteString(out, "Go ahead? [y/N] "); err != nil {
 		return err
 	}
-	return agreed(file)
-}
-
-// agreed reads an answer.
-func agreed(in io.Reader) error {
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
+	answer, err := bufio.NewReader(file).ReadString('\n')
+	switch {
+	case errors.Is(err, io.EOF) && answer == "": // such as /dev/null, which is a device, too
+		return errNobody
+	case err != nil && !errors.Is(err, io.EOF):
 		return err
+	case !slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer))):
+		return errors.New("nothing was changed")
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("nothing was changed")
+	return nil
 }
 
 func terminal(file *os.File) bool {
