@@ -34,7 +34,7 @@ func (e *apiError) render() object {
 // before running it, in which case an idempotency key remembers nothing.
 func (e *apiError) refusedBeforeExecution() bool {
 	switch e.code {
-	case "parameter_unknown", "parameter_missing", "parameter_invalid_empty", "not_simulated":
+	case "parameter_unknown", "parameter_missing", "parameter_invalid_empty", "parameter_invalid_integer", "url_invalid", "not_simulated":
 		return true
 	}
 	return e.status == http.StatusUnauthorized || e.kind == "idempotency_error"

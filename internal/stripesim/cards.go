@@ -94,3 +94,15 @@ func (s *Sim) SetCard(customerID string, card Card) error {
 		return nil
 	})
 }
+
+// pageCards are the cards to choose from on a page.
+func pageCards() []CardOutcome { return []CardOutcome{Succeeds, Declines, RequiresAuthentication} }
+
+// cardOf is the card chosen on a page, nil for the one the customer has.
+func cardOf(r *http.Request) *Card {
+	card := Card{Outcome: CardOutcome(r.PostFormValue("card"))}
+	if card.validate() != nil {
+		return nil
+	}
+	return &card
+}

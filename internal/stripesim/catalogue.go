@@ -11,10 +11,13 @@ import (
 const currency = "usd"
 
 type product struct {
-	ID       string
-	Name     string
-	Archived bool
-	Created  time.Time
+	ID          string
+	Name        string
+	Description string
+	Metadata    map[string]string
+	Archived    bool
+	Created     time.Time
+	Updated     time.Time
 }
 
 func (p *product) key() string { return p.ID }
@@ -88,7 +91,7 @@ func (s *Sim) productNamed(name string, now time.Time) *product {
 			return p
 		}
 	}
-	p := &product{ID: s.ids.next("prod_", 14), Name: name, Created: now}
+	p := &product{ID: s.ids.next("prod_", 14), Name: name, Created: now, Updated: now}
 	s.products.add(p)
 	return p
 }
@@ -121,9 +124,9 @@ func (s *Sim) getProduct(c *call) (object, *apiError) {
 func renderProduct(p *product) object {
 	return object{
 		"id": p.ID, "object": "product", "active": !p.Archived, "created": p.Created.Unix(), "default_price": nil,
-		"description": nil, "features": []any{}, "images": []any{}, "livemode": false, "marketing_features": []any{},
-		"metadata": object{}, "name": p.Name, "package_dimensions": nil, "shippable": nil, "statement_descriptor": nil,
-		"tax_code": nil, "type": "service", "unit_label": nil, "updated": p.Created.Unix(), "url": nil,
+		"description": orNull(p.Description), "features": []any{}, "images": []any{}, "livemode": false, "marketing_features": []any{},
+		"metadata": renderMetadata(p.Metadata), "name": p.Name, "package_dimensions": nil, "shippable": nil, "statement_descriptor": nil,
+		"tax_code": nil, "type": "service", "unit_label": nil, "updated": p.Updated.Unix(), "url": nil,
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *Sim) addCustomer(by cause, cust *customer) {
 
 func (s *Sim) updateCustomer(c *call) (object, *apiError) {
 	cust, ok := s.customers.get(c.id)
-	if !ok {
+	if !ok || cust.Deleted {
 		return nil, notFound("customer", c.id)
 	}
 	next := *cust
@@ -76,15 +76,38 @@ func (s *Sim) getCustomer(c *call) (object, *apiError) {
 	return renderCustomer(cust), nil
 }
 
+// deleteCustomer ends all that the customer has. Of itself only its id is left.
+func (s *Sim) deleteCustomer(c *call) (object, *apiError) {
+	cust, ok := s.customers.get(c.id)
+	if !ok || cust.Deleted {
+		return nil, notFound("customer", c.id)
+	}
+	for _, sub := range s.subscriptions.items {
+		if sub.Customer == cust.ID && !sub.over() {
+			sub.EndReason = "cancellation_requested"
+			s.cancelNow(c.cause, sub)
+		}
+	}
+	for _, cs := range s.sessions.items {
+		if cs.Customer == cust && cs.Status == sessionOpen {
+			s.expireSession(c.cause, cs)
+		}
+	}
+	s.emit(c.cause, "customer.deleted", renderCustomer(cust), nil)
+	cust.Deleted = true
+	return renderCustomer(cust), nil
+}
+
 func (s *Sim) listCustomers(c *call) (object, *apiError) {
-	email := c.str("email")
+	email, created := c.str("email"), c.created()
 	return c.page(s.customers.newest(func(cust *customer) bool {
-		return email == "" || cust.Email == email
+		return !cust.Deleted && (email == "" || cust.Email == email) && created.has(cust.Created)
 	}, renderCustomer))
 }
 
-// customerParam reads the customer parameter, which must name one if it is given.
-func (s *Sim) customerParam(c *call) string {
+// customerFilter reads whose objects a list is narrowed to. Those of a deleted
+// customer are still there.
+func (s *Sim) customerFilter(c *call) string {
 	id := c.str("customer")
 	if _, ok := s.customers.get(id); id != "" && !ok {
 		c.fail(noSuch("customer", id, "customer"))
@@ -92,7 +115,19 @@ func (s *Sim) customerParam(c *call) string {
 	return id
 }
 
+// customerParam reads the customer parameter, which must name one if it is given.
+func (s *Sim) customerParam(c *call) string {
+	id := c.str("customer")
+	if cust, ok := s.customers.get(id); id != "" && (!ok || cust.Deleted) {
+		c.fail(noSuch("customer", id, "customer"))
+	}
+	return id
+}
+
 func renderCustomer(c *customer) object {
+	if c.Deleted {
+		return object{"id": c.ID, "object": "customer", "deleted": true}
+	}
 	return object{
 		"id": c.ID, "object": "customer", "address": nil, "balance": c.Balance, "created": c.Created.Unix(),
 		"currency": orNull(c.Currency), "default_source": nil, "delinquent": false, "description": orNull(c.Description),

@@ -59,7 +59,7 @@ func (s *Sim) invoiceOf(c *call) (*invoice, *apiError) {
 }
 
 func (s *Sim) listInvoices(c *call) (object, *apiError) {
-	cust, sub, created := s.customerParam(c), c.str("subscription"), c.created()
+	cust, sub, created := s.customerFilter(c), c.str("subscription"), c.created()
 	status := c.oneOf("status", invoiceDraft, invoiceOpen, invoicePaid, invoiceUncollectible, invoiceVoid)
 	c.onlyAutomatic()
 	return c.page(s.invoices.newest(func(inv *invoice) bool {

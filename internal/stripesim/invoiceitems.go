@@ -216,7 +216,7 @@ func (s *Sim) getItem(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listItems(c *call) (object, *apiError) {
-	cust, inv, created := s.customerParam(c), c.str("invoice"), c.created()
+	cust, inv, created := s.customerFilter(c), c.str("invoice"), c.created()
 	pending, byPending := c.boolean("pending")
 	return c.page(s.items.newest(func(it *invoiceItem) bool {
 		return (cust == "" || it.Customer == cust) && (inv == "" || it.Invoice == inv) &&

@@ -78,23 +78,28 @@ func (inv *invoice) purpose() string {
 // succeeded is a charge either way, unless no bank was asked.
 func (s *Sim) pay(by cause, pi *paymentIntent, cust *customer, onSession bool) *decline {
 	failure := cust.Card.judge(onSession)
+	s.settleIntent(by, pi, failure)
+	return failure
+}
+
+// settleIntent notes how an attempt went.
+func (s *Sim) settleIntent(by cause, pi *paymentIntent, failure *decline) {
 	if failure == nil {
 		s.newCharge(by, pi, decline{})
 		pi.Status, pi.Failure, pi.Decline, pi.Message = intentSucceeded, "", "", ""
 		s.emit(by, "payment_intent.succeeded", renderIntent(pi), nil)
-		return nil
+		return
 	}
 	pi.Failure, pi.Decline, pi.Message = failure.code, failure.declineCode, failure.message
 	if failure.code == "authentication_required" {
 		pi.Status = intentNeedsAction
 		s.emit(by, "payment_intent.requires_action", renderIntent(pi), nil)
-		return failure
+		return
 	}
 	if failure.code == "card_declined" {
 		s.newCharge(by, pi, *failure)
 	}
 	s.emit(by, "payment_intent.payment_failed", renderIntent(pi), nil)
-	return failure
 }
 
 func (s *Sim) newCharge(by cause, pi *paymentIntent, failure decline) {
@@ -130,7 +135,7 @@ func (s *Sim) getCharge(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listCharges(c *call) (object, *apiError) {
-	cust, intent, created := s.customerParam(c), c.str("payment_intent"), c.created()
+	cust, intent, created := s.customerFilter(c), c.str("payment_intent"), c.created()
 	return c.page(s.charges.newest(func(ch *charge) bool {
 		return (cust == "" || ch.Customer == cust) && (intent == "" || ch.Intent == intent) && created.has(ch.Created)
 	}, renderCharge))
@@ -145,7 +150,7 @@ func (s *Sim) getIntent(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listIntents(c *call) (object, *apiError) {
-	cust, created := s.customerParam(c), c.created()
+	cust, created := s.customerFilter(c), c.created()
 	return c.page(s.intents.newest(func(pi *paymentIntent) bool {
 		return (cust == "" || pi.Customer == cust) && created.has(pi.Created)
 	}, renderIntent))

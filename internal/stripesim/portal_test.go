@@ -60,15 +60,17 @@ func TestPortalConfirmsACancellation(t *testing.T) {
 	require.True(t, b.get(t, sub.ID).CancelAtPeriodEnd)
 }
 
-func TestPortalKnowsNoPaymentMethods(t *testing.T) {
+func TestPortalChangesTheCard(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	sub := b.subscribe(t, "starter")
 	path := b.portal(t, sub, &stripe.BillingPortalSessionFlowDataParams{Type: stripe.String("payment_method_update")})
-	require.Contains(t, b.do(t, "GET", path, "").raw, "no payment methods")
+	require.Contains(t, b.do(t, "GET", path, "").raw, "requires authentication")
 	before := len(b.sim.Events())
-	require.Equal(t, http.StatusSeeOther, b.do(t, "POST", path+"/confirm", "").status)
+	require.Equal(t, http.StatusSeeOther, b.do(t, "POST", path+"/confirm", "card=declines").status)
 	require.Empty(t, b.eventTypes(before))
+	b.sim.Advance(32 * aDay)
+	require.Equal(t, stripe.SubscriptionStatusPastDue, b.get(t, sub.ID).Status)
 }
 
 func TestWholePortal(t *testing.T) {

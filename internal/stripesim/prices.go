@@ -30,7 +30,7 @@ func (p *price) interval() string {
 // adHocPrice is what Stripe makes of an amount that names no price: one that is
 // archived from the start, for this line alone.
 func (s *Sim) adHocPrice(l *line) *price {
-	prod := &product{ID: s.ids.next("prod_", 14), Name: firstOf(l.Description, "Invoice item"), Created: s.instant, Archived: true}
+	prod := &product{ID: s.ids.next("prod_", 14), Name: firstOf(l.Description, "Invoice item"), Created: s.instant, Updated: s.instant, Archived: true}
 	s.products.add(prod)
 	p := &price{ID: s.ids.next("price_", 24), Product: prod, Created: s.instant, Archived: true}
 	p.setUnit(mustRat(l.UnitAmount))

@@ -37,6 +37,9 @@ func (s *Sim) relink() error {
 	}
 	for _, ps := range s.portals.items {
 		errs = append(errs, relink(&s.customers, &ps.Customer), s.relinkFlow(ps.Flow))
+		if _, ok := s.configs.get(ps.Config); !ok {
+			errs = append(errs, fmt.Errorf("%s is referred to and not there", ps.Config))
+		}
 	}
 	return cmp.Or(errs...)
 }

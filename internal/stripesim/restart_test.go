@@ -47,7 +47,8 @@ func account(t *testing.T, sim *stripesim.Sim) map[string]string {
 	out := map[string]string{}
 	for _, list := range []string{
 		"/v1/customers", "/v1/prices", "/v1/checkout/sessions", "/v1/subscriptions?status=all", "/v1/events",
-		"/v1/invoices", "/v1/invoiceitems", "/v1/charges", "/v1/payment_intents", "/v1/webhook_endpoints",
+		"/v1/invoices", "/v1/invoiceitems", "/v1/charges", "/v1/payment_intents", "/v1/webhook_endpoints", "/v1/refunds", "/v1/disputes",
+		"/v1/products", "/v1/billing_portal/configurations",
 	} {
 		base, _, _ := strings.Cut(list, "?")
 		next := list

@@ -86,9 +86,11 @@ type Sim struct {
 	items         collection[*invoiceItem]
 	intents       collection[*paymentIntent]
 	charges       collection[*charge]
+	refunds       collection[*refund]
+	disputes      collection[*dispute]
 	portals       collection[*portalSession]
 	events        collection[*event]
-	portalConfig  string
+	configs       collection[*portalConfig]
 	remembered    map[string]remembered
 	skew          time.Duration // of the simulated time
 	dunning       Dunning
@@ -130,8 +132,8 @@ func New(cfg Config) (*Sim, error) {
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("stripesim: %w", err)
 	}
-	if s.portalConfig == "" {
-		s.portalConfig = s.ids.next("bpc_", 24)
+	if len(s.configs.items) == 0 {
+		s.configs.add(s.defaultConfig())
 	}
 	s.loadCatalogue(cfg.Prices)
 	// The first read may already tell somebody the ids of the catalogue.
@@ -176,8 +178,8 @@ func (s *Sim) SetWebhook(target, secret string) {
 	s.webhookURL, s.webhookSecret = target, secret
 }
 
-// Handler serves the API under /v1/ and the hosted pages under /c/pay/ and
-// /p/session/.
+// Handler serves the API under /v1/, the hosted pages under /c/pay/ and
+// /p/session/, a home page and the controls of the simulator under /sim/.
 func (s *Sim) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes() {
@@ -185,6 +187,7 @@ func (s *Sim) Handler() http.Handler {
 	}
 	mux.Handle("/v1/", s.endpoint(route{}))
 	s.mountPages(mux)
+	s.mountControl(mux)
 	return mux
 }
 

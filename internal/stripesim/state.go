@@ -34,9 +34,11 @@ type snapshot struct {
 	InvoiceItems  *[]*invoiceItem
 	Intents       *[]*paymentIntent
 	Charges       *[]*charge
+	Refunds       *[]*refund
+	Disputes      *[]*dispute
 	Portals       *[]*portalSession
 	Events        *[]*event
-	PortalConfig  *string
+	Configs       *[]*portalConfig
 	Remembered    *map[string]remembered
 	Skew          *time.Duration
 	Dunning       *Dunning
@@ -49,7 +51,8 @@ func (s *Sim) snapshot() *snapshot {
 		Format: stateFormat, Products: &s.products.items, Prices: &s.prices.items, Customers: &s.customers.items,
 		Sessions: &s.sessions.items, Subscriptions: &s.subscriptions.items, Invoices: &s.invoices.items,
 		InvoiceItems: &s.items.items, Intents: &s.intents.items, Charges: &s.charges.items,
-		Portals: &s.portals.items, Events: &s.events.items, PortalConfig: &s.portalConfig, Remembered: &s.remembered,
+		Refunds: &s.refunds.items, Disputes: &s.disputes.items,
+		Portals: &s.portals.items, Events: &s.events.items, Configs: &s.configs.items, Remembered: &s.remembered,
 		Skew: &s.skew, Dunning: &s.dunning,
 		Endpoints: &s.endpoints.items, Version: &s.version,
 	}
@@ -102,7 +105,7 @@ func (s *Sim) restore(content []byte) error {
 func (s *Sim) index() error {
 	return cmp.Or(
 		s.products.index(), s.prices.index(), s.customers.index(), s.sessions.index(),
-		s.subscriptions.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.endpoints.index(), s.portals.index(), s.events.index(),
+		s.subscriptions.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.refunds.index(), s.disputes.index(), s.endpoints.index(), s.portals.index(), s.configs.index(), s.events.index(),
 	)
 }
 

@@ -12,7 +12,7 @@ const (
 
 // subscribe starts a subscription with its first invoice and emits both stories
 // in the order of a real checkout. If the payment fails it is incomplete.
-func (s *Sim) subscribe(by cause, cust *customer, sub *subscription, onSession bool) (*invoice, *decline) {
+func (s *Sim) subscribe(by cause, cust *customer, sub *subscription, onSession bool) *invoice {
 	s.begin(cust, sub)
 	s.subscriptions.add(sub)
 	inv := s.bill(sub, reasonCreate, sub.PeriodStart)
@@ -23,7 +23,8 @@ func (s *Sim) subscribe(by cause, cust *customer, sub *subscription, onSession b
 	}
 	s.emit(by, "customer.subscription.created", renderSubscription(sub), nil)
 	s.emit(by, "invoice.created", renderInvoice(inv), nil)
-	return inv, s.settle(by, inv, onSession)
+	s.settle(by, inv, onSession)
+	return inv
 }
 
 // begin gives a subscription its ids and its first period.

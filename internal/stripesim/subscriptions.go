@@ -75,7 +75,7 @@ func (s *Sim) getSubscription(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listSubscriptions(c *call) (object, *apiError) {
-	cust, priceID, created := s.customerParam(c), c.str("price"), c.created()
+	cust, priceID, created := s.customerFilter(c), c.str("price"), c.created()
 	status := c.oneOf("status", statusActive, "all", statusCanceled, "ended", statusIncomplete, statusIncompleteExpired,
 		statusPastDue, statusPaused, statusTrialing, statusUnpaid)
 	return c.page(s.subscriptions.newest(func(sub *subscription) bool {
