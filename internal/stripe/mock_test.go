@@ -2,7 +2,6 @@ package stripe
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -44,19 +43,7 @@ func stripeMock(t *testing.T) mock {
 
 // transport is the way to the mock, without a network.
 func (m mock) transport() http.RoundTripper {
-	return roundTrip(func(req *http.Request) (*http.Response, error) {
-		// What a server gets of a client's request.
-		received := httptest.NewRequestWithContext(req.Context(), req.Method, req.URL.RequestURI(), http.NoBody)
-		if req.Body != nil {
-			received.Body = req.Body
-		}
-		received.Header = req.Header.Clone()
-		w := httptest.NewRecorder()
-		m.stub.HandleRequest(w, received)
-		res := w.Result()
-		res.Request = req
-		return res, nil
-	})
+	return handled(m.stub.HandleRequest)
 }
 
 // unknown returns the parameters of a request that the description of the API does not have, at any depth.

@@ -18,7 +18,7 @@ func (c *Client) CreatePortal(ctx context.Context, customerID, returnURL, key st
 	if returnURL != "" {
 		params.ReturnURL = stripego.String(returnURL)
 	}
-	return c.portal(params)
+	return c.portal(ctx, portalHome, params)
 }
 
 // CreatePlanChange creates a portal session that shows the change of plan with its proration and asks to confirm it.
@@ -29,7 +29,7 @@ func (c *Client) CreatePlanChange(ctx context.Context, p billing.PlanChange) (bi
 	if err != nil {
 		return billing.Session{}, err
 	}
-	return c.portal(&stripego.BillingPortalSessionParams{
+	return c.portal(ctx, portalPlanChange, &stripego.BillingPortalSessionParams{
 		Params:    write(ctx, "keymeter:plan-change:"+p.Key),
 		Customer:  stripego.String(p.CustomerID),
 		ReturnURL: stripego.String(p.CancelURL),
@@ -51,10 +51,33 @@ func (c *Client) CreatePlanChange(ctx context.Context, p billing.PlanChange) (bi
 	})
 }
 
-func (c *Client) portal(params *stripego.BillingPortalSessionParams) (billing.Session, error) {
+// portal creates a session under our configuration, or under the account's own if a sync has never made ours.
+func (c *Client) portal(
+	ctx context.Context, kind portalKind, params *stripego.BillingPortalSessionParams,
+) (billing.Session, error) {
+	configurationID, err := c.portalConfiguration(ctx, kind)
+	if err != nil {
+		return billing.Session{}, err
+	}
+	if configurationID != "" {
+		params.Configuration = stripego.String(configurationID)
+	}
 	session, err := c.api.BillingPortalSessions.New(params)
 	if err != nil {
 		return billing.Session{}, failed("create the portal session", err)
 	}
 	return billing.Session{ID: session.ID, URL: session.URL}, nil
+}
+
+// portalConfiguration returns the id of one of our portal configurations, "" if there is none.
+func (c *Client) portalConfiguration(ctx context.Context, kind portalKind) (string, error) {
+	list := c.api.BillingPortalConfigurations.List(&stripego.BillingPortalConfigurationListParams{
+		ListParams: page(ctx), Active: stripego.Bool(true),
+	})
+	for list.Next() {
+		if list.BillingPortalConfiguration().Metadata[portalMetadata] == string(kind) {
+			return list.BillingPortalConfiguration().ID, nil
+		}
+	}
+	return "", failed("list portal configurations", list.Err())
 }

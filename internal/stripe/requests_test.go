@@ -143,14 +143,30 @@ func TestPlanChangeParameters(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, billing.Session{ID: "bps_1", URL: "https://billing.stripe.test"}, session)
 	require.Equal(t, url.Values{
-		"customer": {"cus_1"}, "return_url": {"https://app.test/no"}, "flow_data[type]": {"subscription_update_confirm"},
+		"configuration": {"bpc_2"}, "customer": {"cus_1"}, "return_url": {"https://app.test/no"}, "flow_data[type]": {"subscription_update_confirm"},
 		"flow_data[after_completion][type]":                          {"redirect"},
 		"flow_data[after_completion][redirect][return_url]":          {"https://app.test/ok"},
 		"flow_data[subscription_update_confirm][subscription]":       {"sub_1"},
 		"flow_data[subscription_update_confirm][items][0][id]":       {"si_1"},
 		"flow_data[subscription_update_confirm][items][0][price]":    {"price_pro"},
 		"flow_data[subscription_update_confirm][items][0][quantity]": {"1"},
+	}, sent.take()[2].form)
+}
+
+func TestPortalParameters(t *testing.T) {
+	t.Parallel()
+	client, sent := newClient(t, plenty())
+	_, err := client.CreatePortal(t.Context(), "cus_1", "https://app.test/account", "k")
+	require.NoError(t, err)
+	require.Equal(t, url.Values{
+		"configuration": {"bpc_1"}, "customer": {"cus_1"}, "return_url": {"https://app.test/account"},
 	}, sent.take()[1].form)
+
+	// Before the first sync the account's own configuration is in force.
+	client, sent = newClient(t, instead("GET /v1/billing_portal/configurations", `{"object":"list","data":[{"id":"bpc_0"}]}`))
+	_, err = client.CreatePortal(t.Context(), "cus_1", "", "k")
+	require.NoError(t, err)
+	require.Equal(t, url.Values{"customer": {"cus_1"}}, sent.take()[1].form)
 }
 
 // A plan whose price does not exist at Stripe is the operator's mistake; it is said as such, and nothing is sold.
@@ -166,16 +182,17 @@ func TestPriceThatIsMissing(t *testing.T) {
 	require.Equal(t, []string{"GET /v1/prices", "GET /v1/prices"}, patterns(sent.take()))
 }
 
-func TestCustomerAccount(t *testing.T) {
+func TestCustomer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, answer, want string
 		status             int
+		exists             bool
 	}{
-		{"ours", `{"id":"cus_1","metadata":{"keymeter_account_id":"acct_1","x":"y"}}`, "acct_1", http.StatusOK},
-		{"somebody else's", `{"id":"cus_1","metadata":{}}`, "", http.StatusOK},
-		{"deleted", `{"id":"cus_1","deleted":true}`, "", http.StatusOK},
-		{"missing", `{"error":{"type":"invalid_request_error","code":"resource_missing"}}`, "", http.StatusNotFound},
+		{"ours", `{"id":"cus_1","metadata":{"keymeter_account_id":"acct_1","x":"y"}}`, "acct_1", http.StatusOK, true},
+		{"somebody else's", `{"id":"cus_1","metadata":{}}`, "", http.StatusOK, true},
+		{"deleted", `{"id":"cus_1","deleted":true}`, "", http.StatusOK, false},
+		{"missing", `{"error":{"type":"invalid_request_error","code":"resource_missing"}}`, "", http.StatusNotFound, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -183,6 +200,10 @@ func TestCustomerAccount(t *testing.T) {
 			got, err := client.CustomerAccount(t.Context(), "cus_1")
 			require.NoError(t, err)
 			require.Equal(t, c.want, got)
+			got, exists, err := client.Customer(t.Context(), "cus_1")
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+			require.Equal(t, c.exists, exists)
 		})
 	}
 }

@@ -43,11 +43,11 @@ func TestRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
 		client, sent := newClient(t, inTurn(&tries, reset, plenty()))
-		_, err := client.CreatePortal(context.Background(), "cus_1", "", "k")
+		_, err := client.CreateTopUp(context.Background(), billing.TopUp{Key: "k"})
 		require.NoError(t, err)
 		exchanges := sent.take()
 		require.Len(t, exchanges, 2)
-		require.Equal(t, "keymeter:portal:k", exchanges[0].header.Get("Idempotency-Key"))
+		require.Equal(t, "keymeter:top-up:k", exchanges[0].header.Get("Idempotency-Key"))
 		require.Equal(t, exchanges[0].header.Values("Idempotency-Key"), exchanges[1].header.Values("Idempotency-Key"))
 		require.Equal(t, exchanges[0].form, exchanges[1].form)
 	})
@@ -83,7 +83,7 @@ func TestRetries_schedule(t *testing.T) {
 				tries := 0
 				client, _ := newClient(t, inTurn(&tries, c.steps...))
 				began := time.Now()
-				_, err := client.CreatePortal(context.Background(), "cus_1", "", "k")
+				_, err := client.CreateTopUp(context.Background(), billing.TopUp{Key: "k"})
 				require.Equal(t, c.took, time.Since(began))
 				require.Equal(t, c.tries, tries)
 				require.Equal(t, c.failed, err != nil)
@@ -114,7 +114,7 @@ func TestRetries_end_with_the_context(t *testing.T) {
 					ctx, cancel := context.WithTimeout(context.Background(), given)
 					defer cancel()
 					began := time.Now()
-					_, err := client.CreatePortal(ctx, "cus_1", "", "k")
+					_, err := client.CreateTopUp(ctx, billing.TopUp{Key: "k"})
 					require.ErrorIs(t, err, billing.ErrUnavailable)
 					require.LessOrEqual(t, time.Since(began), min(given, callTimeout))
 				})

@@ -152,18 +152,18 @@ func calls(t *testing.T) []call {
 		{"CreatePortal", func(ctx context.Context, c *Client, key string) error {
 			_, err := c.CreatePortal(ctx, "cus_1", "https://app.test/account", key)
 			return err
-		}, []string{"POST /v1/billing_portal/sessions"}},
+		}, []string{"GET /v1/billing_portal/configurations", "POST /v1/billing_portal/sessions"}},
 		{"CreatePortal without a return URL", func(ctx context.Context, c *Client, key string) error {
 			_, err := c.CreatePortal(ctx, "cus_1", "", key)
 			return err
-		}, []string{"POST /v1/billing_portal/sessions"}},
+		}, []string{"GET /v1/billing_portal/configurations", "POST /v1/billing_portal/sessions"}},
 		{"CreatePlanChange", func(ctx context.Context, c *Client, key string) error {
 			_, err := c.CreatePlanChange(ctx, billing.PlanChange{
 				CustomerID: "cus_1", Subscription: billing.Subscription{ID: "sub_1", ItemID: "si_1"}, Plan: pro, Key: key,
 				SuccessURL: "https://app.test/ok", CancelURL: "https://app.test/no",
 			})
 			return err
-		}, []string{"GET /v1/prices", "POST /v1/billing_portal/sessions"}},
+		}, []string{"GET /v1/prices", "GET /v1/billing_portal/configurations", "POST /v1/billing_portal/sessions"}},
 		{"Subscriptions", func(ctx context.Context, c *Client, _ string) error {
 			_, err := c.Subscriptions(ctx, "cus_1")
 			return err
@@ -263,16 +263,18 @@ func plenty() roundTrip {
 			"/v1/prices":                        `{"object":"list","data":[{"id":"price_pro"}]}`,
 			"/v1/checkout/sessions/cs_1/expire": `{"id":"cs_1"}`,
 			"/v1/checkout/sessions/cs_2/expire": `{"id":"cs_2"}`,
-			"/v1/billing_portal/sessions":       `{"id":"bps_1","url":"https://billing.stripe.test"}`,
-			"/v1/subscriptions":                 `{"object":"list","data":[` + subscriptionJSON + `]}`,
-			"/v1/subscriptions/sub_1":           subscriptionJSON,
-			"/v1/checkout/sessions/cs_3":        topUpJSON,
-			"/v1/invoices":                      `{"object":"list","data":[]}`,
-			"/v1/invoices/in_1/finalize":        `{"id":"in_1","status":"open"}`,
-			"/v1/invoiceitems":                  `{"object":"list","data":[{"id":"ii_0","metadata":{"keymeter_key":"other"}}]}`,
-			"/v1/events":                        `{"object":"list","data":[` + event("invoice.paid", `{"customer":"cus_1"}`) + `]}`,
-			"/v1/payment_intents/pi_1":          `{"id":"pi_1","customer":"cus_1"}`,
-			"/v1/charges/ch_1":                  `{"id":"ch_1","customer":"cus_1"}`,
+			"/v1/billing_portal/configurations": `{"object":"list","data":[{"id":"bpc_0","metadata":{}},
+				{"id":"bpc_1","metadata":{"keymeter_portal":"home"}},{"id":"bpc_2","metadata":{"keymeter_portal":"plan_change"}}]}`,
+			"/v1/billing_portal/sessions": `{"id":"bps_1","url":"https://billing.stripe.test"}`,
+			"/v1/subscriptions":           `{"object":"list","data":[` + subscriptionJSON + `]}`,
+			"/v1/subscriptions/sub_1":     subscriptionJSON,
+			"/v1/checkout/sessions/cs_3":  topUpJSON,
+			"/v1/invoices":                `{"object":"list","data":[]}`,
+			"/v1/invoices/in_1/finalize":  `{"id":"in_1","status":"open"}`,
+			"/v1/invoiceitems":            `{"object":"list","data":[{"id":"ii_0","metadata":{"keymeter_key":"other"}}]}`,
+			"/v1/events":                  `{"object":"list","data":[` + event("invoice.paid", `{"customer":"cus_1"}`) + `]}`,
+			"/v1/payment_intents/pi_1":    `{"id":"pi_1","customer":"cus_1"}`,
+			"/v1/charges/ch_1":            `{"id":"ch_1","customer":"cus_1"}`,
 		}[req.URL.Path]
 		switch req.Method + " " + req.URL.Path {
 		case "POST /v1/checkout/sessions":

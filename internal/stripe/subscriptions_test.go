@@ -79,6 +79,35 @@ func TestSubscriptions(t *testing.T) {
 			require.Equal(t, c.want, got[0].Tier)
 		})
 	}
+	t.Run("a trial, an end and a pause", func(t *testing.T) {
+		t.Parallel()
+		changed := strings.NewReplacer(
+			`"trial_end": null`, `"trial_end": 1767225700`, `"ended_at": null`, `"ended_at": 1767225800`,
+			`"pause_collection": null`, `"pause_collection": {"behavior": "void"}`,
+		).Replace(subscriptionJSON)
+		client, _ := newClient(t, list(changed))
+		got, err := client.Subscriptions(t.Context(), "cus_1")
+		require.NoError(t, err)
+		require.Equal(t, time.Unix(1767225700, 0).UTC(), got[0].TrialEnd)
+		require.Equal(t, time.Unix(1767225800, 0).UTC(), got[0].EndedAt)
+		require.True(t, got[0].Paused)
+		require.Equal(t, billing.Active, got[0].Status)
+	})
+	// The period is where the API version has it: since basil with the item.
+	const onItem = `{"id": "si_1", "current_period_start": 1769904000, "current_period_end": 1772323200,`
+	for name, change := range map[string][]string{
+		"a period on the item alone": {`{"id": "si_1",`, onItem, `"current_period_start": 1767225602, "current_period_end": 1769904000,`, ``},
+		"a period on both":           {`{"id": "si_1",`, onItem},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, _ := newClient(t, list(strings.NewReplacer(change...).Replace(subscriptionJSON)))
+			got, err := client.Subscriptions(t.Context(), "cus_1")
+			require.NoError(t, err)
+			require.Equal(t, time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC), got[0].PeriodStart)
+			require.Equal(t, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), got[0].PeriodEnd)
+		})
+	}
 	// What an answer of another API version would look like is never taken for the year 1970.
 	for name, change := range map[string][2]string{
 		"no start of the period": {`"current_period_start": 1767225602,`, ""},

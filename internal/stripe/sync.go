@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/big"
 
-	stripego "github.com/stripe/stripe-go/v76"
-
 	"github.com/keymeter/keymeter/internal/plans"
 )
 
@@ -116,16 +114,3 @@ func cents(dollars string) (int64, error) {
 
 // dollars writes cents for people to read.
 func dollars(amount int64) string { return fmt.Sprintf("$%d.%02d", amount/100, amount%100) }
-
-// portalConfiguration returns the id of one of our portal configurations, "" if it was never set up.
-func (c *Client) portalConfiguration(ctx context.Context, kind portalKind) (string, error) {
-	list := c.api.BillingPortalConfigurations.List(&stripego.BillingPortalConfigurationListParams{
-		ListParams: page(ctx), Active: stripego.Bool(true),
-	})
-	for list.Next() {
-		if list.BillingPortalConfiguration().Metadata[portalMetadata] == string(kind) {
-			return list.BillingPortalConfiguration().ID, nil
-		}
-	}
-	return "", failed("list portal configurations", list.Err())
-}
