@@ -10,6 +10,21 @@ import (
 	"time"
 )
 
+const cancelledDuplicateSubscription = `-- name: CancelledDuplicateSubscription :exec
+UPDATE duplicate_subscriptions SET cancelled_at = $1::timestamptz
+WHERE subscription_id = $2
+`
+
+type CancelledDuplicateSubscriptionParams struct {
+	Now            time.Time
+	SubscriptionID string
+}
+
+func (q *Queries) CancelledDuplicateSubscription(ctx context.Context, arg CancelledDuplicateSubscriptionParams) error {
+	_, err := q.db.Exec(ctx, cancelledDuplicateSubscription, arg.Now, arg.SubscriptionID)
+	return err
+}
+
 const claimCheckout = `-- name: ClaimCheckout :execrows
 UPDATE billing_accounts SET busy_until = $1::timestamptz
 WHERE account_id = $2
@@ -30,6 +45,107 @@ func (q *Queries) ClaimCheckout(ctx context.Context, arg ClaimCheckoutParams) (i
 	return result.RowsAffected(), nil
 }
 
+const claimReconciliation = `-- name: ClaimReconciliation :one
+UPDATE reconciliation SET busy_until = $1::timestamptz
+WHERE busy_until IS NULL OR busy_until <= $2::timestamptz
+RETURNING events_until
+`
+
+type ClaimReconciliationParams struct {
+	Until time.Time
+	Now   time.Time
+}
+
+func (q *Queries) ClaimReconciliation(ctx context.Context, arg ClaimReconciliationParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, claimReconciliation, arg.Until, arg.Now)
+	var events_until time.Time
+	err := row.Scan(&events_until)
+	return events_until, err
+}
+
+const claimStripeEvents = `-- name: ClaimStripeEvents :many
+WITH first AS (
+    SELECT e.id, e.customer_id FROM stripe_events e
+    WHERE e.handled_at IS NULL AND e.next_attempt_at <= $2::timestamptz
+      AND NOT EXISTS (
+          SELECT FROM stripe_events o
+          WHERE o.handled_at IS NULL AND o.customer_id = e.customer_id
+            AND (o.received_at, o.id) < (e.received_at, e.id))
+    ORDER BY e.next_attempt_at
+    LIMIT 1
+    FOR UPDATE OF e SKIP LOCKED
+)
+UPDATE stripe_events e SET next_attempt_at = $1::timestamptz, attempts = e.attempts + 1
+FROM first
+WHERE e.handled_at IS NULL AND e.customer_id = first.customer_id
+RETURNING e.id, e.type, first.customer_id, e.attempts
+`
+
+type ClaimStripeEventsParams struct {
+	Until time.Time
+	Now   time.Time
+}
+
+type ClaimStripeEventsRow struct {
+	ID         string
+	Type       string
+	CustomerID *string
+	Attempts   int32
+}
+
+// The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer.
+func (q *Queries) ClaimStripeEvents(ctx context.Context, arg ClaimStripeEventsParams) ([]ClaimStripeEventsRow, error) {
+	rows, err := q.db.Query(ctx, claimStripeEvents, arg.Until, arg.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ClaimStripeEventsRow{}
+	for rows.Next() {
+		var i ClaimStripeEventsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Type,
+			&i.CustomerID,
+			&i.Attempts,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const clearCustomer = `-- name: ClearCustomer :exec
+UPDATE billing_accounts SET customer_id = NULL WHERE account_id = $1
+`
+
+func (q *Queries) ClearCustomer(ctx context.Context, accountID string) error {
+	_, err := q.db.Exec(ctx, clearCustomer, accountID)
+	return err
+}
+
+const countBillingTroubles = `-- name: CountBillingTroubles :one
+SELECT
+    (SELECT count(*) FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL) AS failing_events,
+    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates
+`
+
+type CountBillingTroublesRow struct {
+	FailingEvents int64
+	Duplicates    int64
+}
+
+func (q *Queries) CountBillingTroubles(ctx context.Context) (CountBillingTroublesRow, error) {
+	row := q.db.QueryRow(ctx, countBillingTroubles)
+	var i CountBillingTroublesRow
+	err := row.Scan(&i.FailingEvents, &i.Duplicates)
+	return i, err
+}
+
 const ensureBillingAccount = `-- name: EnsureBillingAccount :exec
 INSERT INTO billing_accounts (account_id) VALUES ($1) ON CONFLICT (account_id) DO NOTHING
 `
@@ -39,8 +155,34 @@ func (q *Queries) EnsureBillingAccount(ctx context.Context, accountID string) er
 	return err
 }
 
+const ensureReconciliation = `-- name: EnsureReconciliation :exec
+INSERT INTO reconciliation (events_until) VALUES ($1) ON CONFLICT DO NOTHING
+`
+
+func (q *Queries) EnsureReconciliation(ctx context.Context, eventsUntil time.Time) error {
+	_, err := q.db.Exec(ctx, ensureReconciliation, eventsUntil)
+	return err
+}
+
+const failedStripeEvents = `-- name: FailedStripeEvents :exec
+UPDATE stripe_events
+SET next_attempt_at = $1::timestamptz, last_error = $2::text
+WHERE id = ANY($3::text[]) AND handled_at IS NULL
+`
+
+type FailedStripeEventsParams struct {
+	NextAttemptAt time.Time
+	LastError     string
+	Ids           []string
+}
+
+func (q *Queries) FailedStripeEvents(ctx context.Context, arg FailedStripeEventsParams) error {
+	_, err := q.db.Exec(ctx, failedStripeEvents, arg.NextAttemptAt, arg.LastError, arg.Ids)
+	return err
+}
+
 const findBillingAccountByCustomer = `-- name: FindBillingAccountByCustomer :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE customer_id = $1
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE customer_id = $1
 `
 
 func (q *Queries) FindBillingAccountByCustomer(ctx context.Context, customerID *string) (BillingAccount, error) {
@@ -54,12 +196,14 @@ func (q *Queries) FindBillingAccountByCustomer(ctx context.Context, customerID *
 		&i.CurrentPeriodEnd,
 		&i.Version,
 		&i.BusyUntil,
+		&i.PastDueSince,
+		&i.CheckAt,
 	)
 	return i, err
 }
 
 const getBillingAccount = `-- name: GetBillingAccount :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE account_id = $1
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE account_id = $1
 `
 
 func (q *Queries) GetBillingAccount(ctx context.Context, accountID string) (BillingAccount, error) {
@@ -73,28 +217,70 @@ func (q *Queries) GetBillingAccount(ctx context.Context, accountID string) (Bill
 		&i.CurrentPeriodEnd,
 		&i.Version,
 		&i.BusyUntil,
+		&i.PastDueSince,
+		&i.CheckAt,
 	)
 	return i, err
 }
 
+const handledStripeEvents = `-- name: HandledStripeEvents :exec
+UPDATE stripe_events
+SET handled_at = $1::timestamptz, account_id = $2, last_error = NULL
+WHERE id = ANY($3::text[])
+`
+
+type HandledStripeEventsParams struct {
+	Now       time.Time
+	AccountID *string
+	Ids       []string
+}
+
+func (q *Queries) HandledStripeEvents(ctx context.Context, arg HandledStripeEventsParams) error {
+	_, err := q.db.Exec(ctx, handledStripeEvents, arg.Now, arg.AccountID, arg.Ids)
+	return err
+}
+
+const insertDuplicateSubscription = `-- name: InsertDuplicateSubscription :exec
+INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (subscription_id) DO NOTHING
+`
+
+type InsertDuplicateSubscriptionParams struct {
+	SubscriptionID string
+	AccountID      string
+	KeptID         string
+	FoundAt        time.Time
+}
+
+func (q *Queries) InsertDuplicateSubscription(ctx context.Context, arg InsertDuplicateSubscriptionParams) error {
+	_, err := q.db.Exec(ctx, insertDuplicateSubscription,
+		arg.SubscriptionID,
+		arg.AccountID,
+		arg.KeptID,
+		arg.FoundAt,
+	)
+	return err
+}
+
 const insertStripeEvent = `-- name: InsertStripeEvent :execrows
-INSERT INTO stripe_events (id, type, account_id, handled_at) VALUES ($1, $2, $3, $4)
+INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
+VALUES ($1, $2, $3::text, $4, $4)
 ON CONFLICT (id) DO NOTHING
 `
 
 type InsertStripeEventParams struct {
-	ID        string
-	Type      string
-	AccountID *string
-	HandledAt time.Time
+	ID         string
+	Type       string
+	CustomerID string
+	ReceivedAt time.Time
 }
 
 func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventParams) (int64, error) {
 	result, err := q.db.Exec(ctx, insertStripeEvent,
 		arg.ID,
 		arg.Type,
-		arg.AccountID,
-		arg.HandledAt,
+		arg.CustomerID,
+		arg.ReceivedAt,
 	)
 	if err != nil {
 		return 0, err
@@ -102,8 +288,77 @@ func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventPa
 	return result.RowsAffected(), nil
 }
 
+const listBillingAccountsToCheck = `-- name: ListBillingAccountsToCheck :many
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE check_at <= $1::timestamptz ORDER BY check_at LIMIT $2
+`
+
+type ListBillingAccountsToCheckParams struct {
+	Now     time.Time
+	MaxRows int32
+}
+
+func (q *Queries) ListBillingAccountsToCheck(ctx context.Context, arg ListBillingAccountsToCheckParams) ([]BillingAccount, error) {
+	rows, err := q.db.Query(ctx, listBillingAccountsToCheck, arg.Now, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []BillingAccount{}
+	for rows.Next() {
+		var i BillingAccount
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.CustomerID,
+			&i.SubscriptionID,
+			&i.SubscriptionStatus,
+			&i.CurrentPeriodEnd,
+			&i.Version,
+			&i.BusyUntil,
+			&i.PastDueSince,
+			&i.CheckAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listDuplicateSubscriptions = `-- name: ListDuplicateSubscriptions :many
+SELECT subscription_id, account_id, kept_id, found_at, cancelled_at FROM duplicate_subscriptions WHERE account_id = $1 ORDER BY subscription_id
+`
+
+func (q *Queries) ListDuplicateSubscriptions(ctx context.Context, accountID string) ([]DuplicateSubscription, error) {
+	rows, err := q.db.Query(ctx, listDuplicateSubscriptions, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DuplicateSubscription{}
+	for rows.Next() {
+		var i DuplicateSubscription
+		if err := rows.Scan(
+			&i.SubscriptionID,
+			&i.AccountID,
+			&i.KeptID,
+			&i.FoundAt,
+			&i.CancelledAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockBillingAccount = `-- name: LockBillingAccount :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockBillingAccount(ctx context.Context, accountID string) (BillingAccount, error) {
@@ -117,8 +372,34 @@ func (q *Queries) LockBillingAccount(ctx context.Context, accountID string) (Bil
 		&i.CurrentPeriodEnd,
 		&i.Version,
 		&i.BusyUntil,
+		&i.PastDueSince,
+		&i.CheckAt,
 	)
 	return i, err
+}
+
+const moveReconciliation = `-- name: MoveReconciliation :exec
+UPDATE reconciliation SET events_until = $1
+`
+
+func (q *Queries) MoveReconciliation(ctx context.Context, eventsUntil time.Time) error {
+	_, err := q.db.Exec(ctx, moveReconciliation, eventsUntil)
+	return err
+}
+
+const putOffCheck = `-- name: PutOffCheck :exec
+UPDATE billing_accounts SET check_at = $1::timestamptz
+WHERE account_id = $2 AND check_at IS NOT NULL
+`
+
+type PutOffCheckParams struct {
+	CheckAt   time.Time
+	AccountID string
+}
+
+func (q *Queries) PutOffCheck(ctx context.Context, arg PutOffCheckParams) error {
+	_, err := q.db.Exec(ctx, putOffCheck, arg.CheckAt, arg.AccountID)
+	return err
 }
 
 const releaseCheckout = `-- name: ReleaseCheckout :exec
@@ -133,6 +414,15 @@ type ReleaseCheckoutParams struct {
 
 func (q *Queries) ReleaseCheckout(ctx context.Context, arg ReleaseCheckoutParams) error {
 	_, err := q.db.Exec(ctx, releaseCheckout, arg.AccountID, arg.Until)
+	return err
+}
+
+const releaseReconciliation = `-- name: ReleaseReconciliation :exec
+UPDATE reconciliation SET busy_until = NULL WHERE busy_until = $1::timestamptz
+`
+
+func (q *Queries) ReleaseReconciliation(ctx context.Context, until time.Time) error {
+	_, err := q.db.Exec(ctx, releaseReconciliation, until)
 	return err
 }
 
@@ -154,14 +444,17 @@ func (q *Queries) SetCustomer(ctx context.Context, arg SetCustomerParams) error 
 const setSubscription = `-- name: SetSubscription :exec
 UPDATE billing_accounts
 SET subscription_id = $1, subscription_status = $2,
-    current_period_end = $3, version = version + 1
-WHERE account_id = $4
+    current_period_end = $3, past_due_since = $4,
+    check_at = $5, version = version + 1
+WHERE account_id = $6
 `
 
 type SetSubscriptionParams struct {
 	SubscriptionID     *string
 	SubscriptionStatus *string
 	CurrentPeriodEnd   *time.Time
+	PastDueSince       *time.Time
+	CheckAt            *time.Time
 	AccountID          string
 }
 
@@ -170,18 +463,9 @@ func (q *Queries) SetSubscription(ctx context.Context, arg SetSubscriptionParams
 		arg.SubscriptionID,
 		arg.SubscriptionStatus,
 		arg.CurrentPeriodEnd,
+		arg.PastDueSince,
+		arg.CheckAt,
 		arg.AccountID,
 	)
 	return err
-}
-
-const stripeEventHandled = `-- name: StripeEventHandled :one
-SELECT EXISTS (SELECT FROM stripe_events WHERE id = $1)
-`
-
-func (q *Queries) StripeEventHandled(ctx context.Context, id string) (bool, error) {
-	row := q.db.QueryRow(ctx, stripeEventHandled, id)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
 }

@@ -72,6 +72,8 @@ type BillingAccount struct {
 	CurrentPeriodEnd   *time.Time
 	Version            int64
 	BusyUntil          *time.Time
+	PastDueSince       *time.Time
+	CheckAt            *time.Time
 }
 
 type CreditGrant struct {
@@ -82,6 +84,14 @@ type CreditGrant struct {
 	Amount    int64
 	Source    string
 	CreatedAt time.Time
+}
+
+type DuplicateSubscription struct {
+	SubscriptionID string
+	AccountID      string
+	KeptID         string
+	FoundAt        time.Time
+	CancelledAt    *time.Time
 }
 
 type IdempotencyKey struct {
@@ -113,6 +123,12 @@ type RateWindow struct {
 	Taken    int64
 }
 
+type Reconciliation struct {
+	OnlyRow     bool
+	EventsUntil time.Time
+	BusyUntil   *time.Time
+}
+
 type Replica struct {
 	ID    string
 	Acked int64
@@ -137,10 +153,15 @@ type Reservation struct {
 }
 
 type StripeEvent struct {
-	ID        string
-	Type      string
-	AccountID *string
-	HandledAt time.Time
+	ID            string
+	Type          string
+	AccountID     *string
+	HandledAt     *time.Time
+	CustomerID    *string
+	ReceivedAt    time.Time
+	Attempts      int32
+	NextAttemptAt time.Time
+	LastError     *string
 }
 
 type UsageEvent struct {

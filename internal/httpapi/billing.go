@@ -66,7 +66,7 @@ func (s *server) ReceiveStripeEvent(
 		return nil, err
 	}
 	if ok {
-		if err := s.Billing.Handle(ctx, event); err != nil {
+		if _, err := s.Billing.Receive(ctx, event); err != nil {
 			return nil, fmt.Errorf("event %s: %w", event.ID, err)
 		}
 	}

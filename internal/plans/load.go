@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"regexp"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
@@ -36,7 +37,7 @@ func Parse(source []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
-	if err := errors.Join(c.addTiers(f.Tiers), c.addPrices(f.Prices)); err != nil {
+	if err := errors.Join(c.addTiers(f.Tiers), c.addPrices(f.Prices), c.setGrace(f.GraceDays)); err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	return c, nil
@@ -61,8 +62,9 @@ func decode(source []byte, into *file) error {
 }
 
 type file struct {
-	Tiers  []tierEntry             `json:"tiers"`
-	Prices map[Category]priceEntry `json:"prices"`
+	Tiers     []tierEntry             `json:"tiers"`
+	Prices    map[Category]priceEntry `json:"prices"`
+	GraceDays *int                    `json:"graceDays"`
 }
 
 type tierEntry struct {
@@ -174,5 +176,19 @@ func (c *Catalogue) addPrices(entries map[Category]priceEntry) error {
 	if len(entries) != len(c.prices) {
 		return errors.New("the categories are tts, stt, llm and rag")
 	}
+	return nil
+}
+
+const defaultGraceDays = 7
+
+func (c *Catalogue) setGrace(days *int) error {
+	if days == nil {
+		c.grace = defaultGraceDays * 24 * time.Hour
+		return nil
+	}
+	if *days < 0 || *days > 90 {
+		return errors.New("graceDays must be between 0 and 90")
+	}
+	c.grace = time.Duration(*days) * 24 * time.Hour
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"time"
 )
 
 // Tier names a plan. The contract lists the tiers there are.
@@ -48,6 +49,7 @@ func (p Plan) Display() string { return fmt.Sprintf("%s ($%s/mo)", p.Name, p.Mon
 type Catalogue struct {
 	plans  map[Tier]Plan
 	prices map[Category]priceList
+	grace  time.Duration
 }
 
 type priceList struct {
@@ -62,6 +64,9 @@ const DefaultProvider = "default"
 
 // Plan returns a tier's plan. The tier is one that the contract lists.
 func (c *Catalogue) Plan(t Tier) Plan { return c.plans[t] }
+
+// Grace is how long a plan stays in force while the payment for it is overdue.
+func (c *Catalogue) Grace() time.Duration { return c.grace }
 
 // TierOf returns the tier that is sold at Stripe under a price's lookup key.
 func (c *Catalogue) TierOf(lookupKey string) (Tier, bool) {
