@@ -36,6 +36,45 @@ CREATE TABLE duplicate_subscriptions (
 );
 CREATE INDEX duplicate_subscriptions_by_account ON duplicate_subscriptions (account_id);
 
+-- What becomes of each overage in the ledger, written by internal/billing. The amount is rounded once, when the row is
+-- made.
+--   pending:  to be put onto an invoice
+--   billed:   it is on one, or waits for the next one (item_id and no invoice_id), or is less than half a cent (neither)
+--   parked:   Stripe has refused it for good; an operator may have it tried again
+--   unbilled: of a period that no subscription paid for
+CREATE TABLE overage_bills (
+    overage_id      text COLLATE "C" PRIMARY KEY,
+    account_id      text COLLATE "C" NOT NULL REFERENCES accounts,
+    customer_id     text COLLATE "C",
+    subscription_id text COLLATE "C",
+    starts_at       timestamptz NOT NULL,
+    ends_at         timestamptz NOT NULL,
+    credits         bigint NOT NULL CHECK (credits > 0),
+    unit_micros     bigint NOT NULL,
+    amount_cents    bigint NOT NULL CHECK (amount_cents >= 0),
+    state           text NOT NULL CHECK (state IN ('pending', 'billed', 'parked', 'unbilled')),
+    invoice_id      text COLLATE "C",
+    item_id         text COLLATE "C",
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL,
+    last_error      text
+);
+CREATE INDEX overage_bills_pending ON overage_bills (next_attempt_at) WHERE state = 'pending';
+CREATE INDEX overage_bills_by_account ON overage_bills (account_id);
+CREATE INDEX overage_bills_parked ON overage_bills (overage_id) WHERE state = 'parked';
+
+-- Top-ups that were paid, written by internal/billing. reclaimed is how many of the credits were asked back so far,
+-- whether or not they were still there.
+CREATE TABLE top_ups (
+    session_id   text COLLATE "C" PRIMARY KEY,
+    account_id   text COLLATE "C" NOT NULL REFERENCES accounts,
+    credits      bigint NOT NULL CHECK (credits > 0),
+    amount_cents bigint NOT NULL CHECK (amount_cents >= 0),
+    reclaimed    bigint NOT NULL DEFAULT 0 CHECK (reclaimed BETWEEN 0 AND credits),
+    granted_at   timestamptz NOT NULL
+);
+CREATE INDEX top_ups_by_account ON top_ups (account_id);
+
 -- How far the reconciliation with Stripe has come, and who is at it. One row. Written by internal/billing.
 CREATE TABLE reconciliation (
     only_row     boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -44,7 +83,7 @@ CREATE TABLE reconciliation (
 );
 
 -- +goose Down
-DROP TABLE reconciliation, duplicate_subscriptions;
+DROP TABLE reconciliation, top_ups, overage_bills, duplicate_subscriptions;
 DROP INDEX billing_accounts_by_check;
 ALTER TABLE billing_accounts DROP COLUMN past_due_since, DROP COLUMN check_at;
 DELETE FROM stripe_events WHERE handled_at IS NULL;

@@ -87,7 +87,9 @@ WHERE subscription_id = sqlc.arg(subscription_id);
 -- name: CountBillingTroubles :one
 SELECT
     (SELECT count(*) FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL) AS failing_events,
-    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates;
+    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates,
+    (SELECT count(*) FROM overage_bills WHERE state = 'pending') AS pending_overage,
+    (SELECT count(*) FROM overage_bills WHERE state = 'parked') AS parked_overage;
 
 -- name: EnsureReconciliation :exec
 INSERT INTO reconciliation (events_until) VALUES ($1) ON CONFLICT DO NOTHING;
@@ -102,3 +104,56 @@ UPDATE reconciliation SET events_until = $1;
 
 -- name: ReleaseReconciliation :exec
 UPDATE reconciliation SET busy_until = NULL WHERE busy_until = sqlc.arg(until)::timestamptz;
+
+-- name: InsertOverageBill :exec
+INSERT INTO overage_bills (
+    overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state,
+    next_attempt_at)
+VALUES (
+    sqlc.arg(overage_id), sqlc.arg(account_id), sqlc.narg(customer_id), sqlc.narg(subscription_id), sqlc.arg(starts_at),
+    sqlc.arg(ends_at), sqlc.arg(credits), sqlc.arg(unit_micros), sqlc.arg(amount_cents), sqlc.arg(state), sqlc.arg(now))
+ON CONFLICT (overage_id) DO NOTHING;
+
+-- name: ClaimOverageBill :one
+UPDATE overage_bills SET next_attempt_at = sqlc.arg(until)::timestamptz, attempts = attempts + 1
+WHERE overage_id = (
+    SELECT overage_id FROM overage_bills
+    WHERE state = 'pending' AND next_attempt_at <= sqlc.arg(now)::timestamptz
+    ORDER BY next_attempt_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+RETURNING *;
+
+-- name: BilledOverage :exec
+UPDATE overage_bills
+SET state = 'billed', invoice_id = sqlc.narg(invoice_id), item_id = sqlc.narg(item_id), last_error = NULL
+WHERE overage_id = sqlc.arg(overage_id);
+
+-- name: FailedOverageBill :exec
+UPDATE overage_bills
+SET state = sqlc.arg(state), last_error = sqlc.arg(last_error)::text, next_attempt_at = sqlc.arg(next_attempt_at)::timestamptz
+WHERE overage_id = sqlc.arg(overage_id);
+
+-- name: RetryOverageBill :execrows
+UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = sqlc.arg(now)::timestamptz
+WHERE overage_id = sqlc.arg(overage_id) AND state = 'parked';
+
+-- name: OverageBillExists :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1);
+
+-- name: ReviveStrandedOverage :execrows
+-- What waits for the next invoice of a subscription that will have none.
+UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::timestamptz
+WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
+  AND state = 'billed' AND invoice_id IS NULL AND item_id IS NOT NULL;
+
+-- name: InsertTopUp :exec
+INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (session_id) DO NOTHING;
+
+-- name: ReclaimTopUp :one
+-- What is asked back now: what was asked back before stays so.
+WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_id = sqlc.arg(session_id) FOR UPDATE)
+UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, sqlc.arg(reclaimed)::bigint)
+FROM before WHERE t.session_id = before.session_id
+RETURNING (t.reclaimed - before.reclaimed)::bigint AS more;

@@ -12,6 +12,7 @@ import (
 type reading struct {
 	gone          bool // the customer was deleted
 	subscriptions []Subscription
+	topUps        []Payment
 }
 
 func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool) (reading, error) {
@@ -23,7 +24,11 @@ func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool) (
 		}
 	}
 	subscriptions, err := b.Provider.Subscriptions(ctx, customerID)
-	return reading{subscriptions: subscriptions}, err
+	if err != nil {
+		return reading{}, err
+	}
+	topUps, err := b.Provider.TopUps(ctx, customerID)
+	return reading{subscriptions: subscriptions, topUps: topUps}, err
 }
 
 // accountOf returns the account of a customer, "" if it is none of ours.
@@ -84,10 +89,29 @@ func (b *Billing) applyTx(
 	if err != nil {
 		return false, 0, err
 	}
+	if err := b.applyTopUpsTx(ctx, tx, accountID, r.topUps); err != nil {
+		return false, 0, err
+	}
+	if err := b.recordOverageTx(ctx, tx, accountID, customerID); err != nil {
+		return false, 0, err
+	}
+	if err := reviveStranded(ctx, tx, accountID, ended(r.subscriptions), b.Now()); err != nil {
+		return false, 0, err
+	}
 	if r.gone {
 		err = clearCustomer(ctx, tx, accountID)
 	}
 	return true, invalidation, err
+}
+
+func ended(subscriptions []Subscription) []string {
+	ids := []string{}
+	for _, s := range subscriptions {
+		if !s.Status.Live() {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
 }
 
 func (b *Billing) applySubscriptionsTx(

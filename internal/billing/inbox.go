@@ -84,7 +84,7 @@ func (b *Billing) work(ctx context.Context) {
 // WorkOff works off all that is due and returns when there is no more. What fails stays, to be tried again later; an
 // error is about the database.
 func (b *Billing) WorkOff(ctx context.Context) error {
-	for _, next := range []func(context.Context) (bool, error){b.workOffEvents} {
+	for _, next := range []func(context.Context) (bool, error){b.workOffEvents, b.workOffBills} {
 		for more := true; more; {
 			var err error
 			if more, err = next(ctx); err != nil {

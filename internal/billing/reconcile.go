@@ -19,12 +19,14 @@ const (
 
 // Report is what a reconciliation did and what it saw.
 type Report struct {
-	Busy          bool  // another server is at it, so that nothing was done
-	Found         int   // events that no webhook had brought
-	Checked       int64 // accounts that were read anew without an event
-	Unreadable    int64 // accounts of these whose state could not be read; they are tried again
-	FailingEvents int64 // events that failed and will be tried again
-	Duplicates    int64 // second subscriptions that were ever found, and cancelled
+	Busy           bool  // another server is at it, so that nothing was done
+	Found          int   // events that no webhook had brought
+	Checked        int64 // accounts that were read anew without an event
+	Unreadable     int64 // accounts of these whose state could not be read; they are tried again
+	FailingEvents  int64 // events that failed and will be tried again
+	PendingOverage int64 // overage that is not on an invoice yet
+	ParkedOverage  int64 // overage that was refused for good
+	Duplicates     int64 // second subscriptions that were ever found
 }
 
 // Reconcile finds what events did not tell, or told nobody: events that no webhook brought, accounts whose time has come,

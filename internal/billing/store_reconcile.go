@@ -51,5 +51,6 @@ func putOffCheck(ctx context.Context, db queries.DBTX, accountID string, until t
 func countTroubles(ctx context.Context, db queries.DBTX, r *Report) error {
 	row, err := queries.New(db).CountBillingTroubles(ctx)
 	r.FailingEvents, r.Duplicates = row.FailingEvents, row.Duplicates
+	r.PendingOverage, r.ParkedOverage = row.PendingOverage, row.ParkedOverage
 	return err
 }

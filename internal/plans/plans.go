@@ -50,6 +50,7 @@ type Catalogue struct {
 	plans  map[Tier]Plan
 	prices map[Category]priceList
 	grace  time.Duration
+	topUp  *TopUpPrice
 }
 
 type priceList struct {
@@ -67,6 +68,23 @@ func (c *Catalogue) Plan(t Tier) Plan { return c.plans[t] }
 
 // Grace is how long a plan stays in force while the payment for it is overdue.
 func (c *Catalogue) Grace() time.Duration { return c.grace }
+
+// TopUpPrice is what credits cost that are bought beside a plan. They are sold by the thousand.
+type TopUpPrice struct {
+	CentsPerThousand       int64
+	MinCredits, MaxCredits int64
+}
+
+// Cents returns what credits cost, which are whole thousands.
+func (p TopUpPrice) Cents(credits int64) int64 { return credits / 1000 * p.CentsPerThousand }
+
+// TopUp returns the price of a top-up. ok is false if none are sold.
+func (c *Catalogue) TopUp() (price TopUpPrice, ok bool) {
+	if c.topUp == nil {
+		return TopUpPrice{}, false
+	}
+	return *c.topUp, true
+}
 
 // TierOf returns the tier that is sold at Stripe under a price's lookup key.
 func (c *Catalogue) TierOf(lookupKey string) (Tier, bool) {
