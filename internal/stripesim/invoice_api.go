@@ -20,8 +20,8 @@ func (s *Sim) createInvoice(c *call) (object, *apiError) {
 	if sub != "" {
 		inv.Reason = reasonUpdate
 	}
-	if sweep || sub != "" {
-		s.sweep(inv)
+	if sweep { // one for a subscription takes nothing else
+		s.sweep(inv, sub)
 	}
 	inv.setAdvance(advance, s)
 	s.emit(c.cause, "invoice.created", renderInvoice(inv), nil)

@@ -234,3 +234,24 @@ func TestInvoiceRefusals(t *testing.T) {
 	require.Equal(t, 404, b.do(t, "GET", "/v1/invoiceitems/ii_x", "").status)
 	require.Equal(t, 501, b.do(t, "POST", "/v1/invoices", cust+"collection_method=send_invoice").status)
 }
+
+// TestFinalInvoice bills what is pending for a subscription that has ended.
+func TestFinalInvoice(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	sub := b.subscribe(t, "starter")
+	cust := "customer=" + sub.Customer.ID
+	require.NoError(t, b.sim.CancelSubscription(sub.ID, true))
+	b.sim.Advance(32 * aDay)
+	b.do(t, "POST", "/v1/invoiceitems", cust+"&amount=700&subscription="+sub.ID)
+	b.do(t, "POST", "/v1/invoiceitems", cust+"&amount=50")
+	empty := b.do(t, "POST", "/v1/invoices", cust+"&subscription="+sub.ID)
+	require.Zero(t, empty.body["total"], "pending items are left where they are unless asked for")
+	last := b.do(t, "POST", "/v1/invoices", cust+"&pending_invoice_items_behavior=include&auto_advance=true&subscription="+sub.ID)
+	require.Equal(t, float64(700), last.body["total"], "and nothing of the customer's other items")
+	b.sim.Advance(time.Hour)
+	paid, err := b.api.Invoices.Get(last.body["id"].(string), nil)
+	require.NoError(t, err)
+	require.Equal(t, int64(700), paid.AmountPaid)
+	require.Equal(t, stripe.SubscriptionStatusCanceled, b.get(t, sub.ID).Status)
+}

@@ -106,7 +106,7 @@ func (s *Sim) draftFor(sub *subscription, reason string) *invoice {
 	cust, _ := s.customers.get(sub.Customer)
 	inv := s.draft(cust, reason)
 	inv.Subscription, inv.SubscriptionMetadata = sub.ID, sub.Metadata
-	s.sweep(inv)
+	s.sweep(inv, "", sub.ID)
 	sub.LatestInvoice = inv.ID
 	return inv
 }
@@ -123,12 +123,11 @@ func (s *Sim) bill(sub *subscription, reason string, behind time.Time) *invoice 
 
 // settle takes an invoice from draft to its first payment in one instant, as
 // Stripe does where somebody waits for it.
-func (s *Sim) settle(by cause, inv *invoice, onSession bool) *decline {
+func (s *Sim) settle(by cause, inv *invoice, onSession bool) {
 	s.finalize(by, inv)
-	if inv.Status != invoiceOpen {
-		return nil
+	if inv.Status == invoiceOpen {
+		s.collect(by, inv, attempt{automatic: true, onSession: onSession})
 	}
-	return s.collect(by, inv, attempt{automatic: true, onSession: onSession})
 }
 
 // advanceInvoice does what an invoice's time has come for.

@@ -41,12 +41,11 @@ func (s *Sim) periodLine(sub *subscription) line {
 	return l
 }
 
-// sweep puts what is pending on a new invoice: what names no subscription, and
-// what names the invoice's. Stripe sorts these newest first, ahead of the rest.
-func (s *Sim) sweep(inv *invoice) {
+// sweep puts what is pending for any of the subscriptions on a new invoice; "" is
+// what names none. Stripe sorts these newest first, ahead of the rest.
+func (s *Sim) sweep(inv *invoice, subscriptions ...string) {
 	for _, it := range slices.Backward(s.items.items) {
-		if it.Invoice == "" && it.Customer == inv.Customer.ID &&
-			(it.Line.Subscription == "" || it.Line.Subscription == inv.Subscription) {
+		if it.Invoice == "" && it.Customer == inv.Customer.ID && slices.Contains(subscriptions, it.Line.Subscription) {
 			it.Invoice = inv.ID
 			inv.Lines = append(inv.Lines, it.Line)
 		}
