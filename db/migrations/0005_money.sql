@@ -29,7 +29,7 @@ CREATE TABLE credit_losses (
     grant_id   text COLLATE "C" NOT NULL REFERENCES credit_grants,
     period     integer NOT NULL,
     amount     bigint NOT NULL CHECK (amount >= 0),
-    cause      text NOT NULL CHECK (cause IN ('expired', 'taken_back', 'replaced', 'plan_changed')),
+    cause      text NOT NULL CHECK (cause IN ('expired', 'taken_back', 'replaced', 'plan_changed', 'left')),
     source     text COLLATE "C" NOT NULL,
     created_at timestamptz NOT NULL,
     UNIQUE (account_id, grant_id, source),

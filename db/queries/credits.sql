@@ -72,6 +72,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 -- name: FindLoss :one
 SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND source = $3;
 
+-- name: LossesOfLeaving :many
+SELECT l.id, l.amount, g.expires_at
+FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
+WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2;
+
 -- name: FindGrant :one
 SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2;
 

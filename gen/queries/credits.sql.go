@@ -945,6 +945,43 @@ func (q *Queries) LockOpenBalances(ctx context.Context, arg LockOpenBalancesPara
 	return items, nil
 }
 
+const lossesOfLeaving = `-- name: LossesOfLeaving :many
+SELECT l.id, l.amount, g.expires_at
+FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
+WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2
+`
+
+type LossesOfLeavingParams struct {
+	AccountID string
+	Source    string
+}
+
+type LossesOfLeavingRow struct {
+	ID        string
+	Amount    int64
+	ExpiresAt *time.Time
+}
+
+func (q *Queries) LossesOfLeaving(ctx context.Context, arg LossesOfLeavingParams) ([]LossesOfLeavingRow, error) {
+	rows, err := q.db.Query(ctx, lossesOfLeaving, arg.AccountID, arg.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LossesOfLeavingRow{}
+	for rows.Next() {
+		var i LossesOfLeavingRow
+		if err := rows.Scan(&i.ID, &i.Amount, &i.ExpiresAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const markReserves = `-- name: MarkReserves :exec
 UPDATE balances SET reserves = true WHERE account_id = $1 AND NOT closed
 `

@@ -173,7 +173,8 @@ func (c *Credits) nextTx(
 		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
 	}
 	if before.Period >= 0 {
-		if err := c.closeTx(ctx, tx, before, next.StartsAt, now); err != nil {
+		leaves := before.Cycle.Source != OwnSource && before.Cycle.Source != cycle.Source
+		if err := c.closeTx(ctx, tx, before, next.StartsAt, leaves, now); err != nil {
 			return Balance{}, err
 		}
 	}
@@ -184,8 +185,10 @@ func (c *Credits) nextTx(
 }
 
 // closeTx closes a period for good: what it used of each grant, what it used beyond them, and what expired with it enter
-// the ledger.
-func (c *Credits) closeTx(ctx context.Context, tx postgres.Tx, b Balance, nextStarts, now time.Time) error {
+// the ledger. An account that leaves the subscription which the period follows leaves its monthly credits there.
+func (c *Credits) closeTx(
+	ctx context.Context, tx postgres.Tx, b Balance, nextStarts time.Time, leaves bool, now time.Time,
+) error {
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
 		return err
@@ -198,8 +201,16 @@ func (c *Credits) closeTx(ctx context.Context, tx postgres.Tx, b Balance, nextSt
 		return err
 	}
 	ends := func(l lot) bool { return l.expired(nextStarts) || l.endsWith(b) }
-	if err := c.expireTx(ctx, tx, b, ls, burned, ends, now); err != nil {
+	expired := loss{cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro())}
+	if err := c.endTx(ctx, tx, b, ls, burned, ends, expired, now); err != nil {
 		return err
+	}
+	if leaves {
+		remains := func(l lot) bool { return !ends(l) && (l.kind == MonthlyGrant || l.kind == BridgeGrant) }
+		gone := loss{cause: lostByLeaving, source: leavingSource(b.Cycle.Source)}
+		if err := c.endTx(ctx, tx, b, ls, burned, remains, gone, now); err != nil {
+			return err
+		}
 	}
 	if err := c.creditOverageTx(ctx, tx, b, now); err != nil {
 		return err
@@ -217,9 +228,9 @@ func (c *Credits) creditOverageTx(ctx context.Context, tx postgres.Tx, b Balance
 	return err
 }
 
-// expireTx takes away what is unused of the lots that have ended.
-func (c *Credits) expireTx(
-	ctx context.Context, tx postgres.Tx, b Balance, ls lots, burned []int64, ended func(l lot) bool, now time.Time,
+// endTx takes away what is unused of the lots that have ended. how says why.
+func (c *Credits) endTx(
+	ctx context.Context, tx postgres.Tx, b Balance, ls lots, burned []int64, ended func(l lot) bool, how loss, now time.Time,
 ) error {
 	for i, l := range ls {
 		unused := l.available - burned[i]
@@ -228,7 +239,7 @@ func (c *Credits) expireTx(
 		}
 		err := insertLoss(ctx, tx, loss{
 			id: c.ids.New("loss"), accountID: b.AccountID, grantID: l.id, period: b.Period, amount: unused,
-			cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro()), at: now,
+			cause: how.cause, source: how.source, at: now,
 		})
 		if err != nil {
 			return err
@@ -245,7 +256,9 @@ func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, no
 		return Balance{}, err
 	}
 	burned, _ := ls.burns(b.spoken())
-	if err := c.expireTx(ctx, tx, b, ls, burned, func(l lot) bool { return l.expired(now) }, now); err != nil {
+	ended := func(l lot) bool { return l.expired(now) }
+	expired := loss{cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro())}
+	if err := c.endTx(ctx, tx, b, ls, burned, ended, expired, now); err != nil {
 		return Balance{}, err
 	}
 	b.Granted = 0

@@ -106,19 +106,18 @@ func (c *Credits) lockToChangeTx(ctx context.Context, tx postgres.Tx, accountID 
 	return c.lockCurrentTx(ctx, tx, accountID, now)
 }
 
-// loseTx takes from lots what is unused of them, up to amount, and returns how much that was. The last goes first.
+// loseTx takes from lots what is unused of them, up to amount. The last goes first.
 func (c *Credits) loseTx(
 	ctx context.Context, tx postgres.Tx, b Balance, from func(l lot) bool, amount int64, why cause, source string,
 	now time.Time,
-) (int64, error) {
+) error {
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	burned, _ := ls.burns(b.spoken())
-	var lost int64
 	for i := len(ls) - 1; i >= 0; i-- {
-		take := min(amount-lost, ls[i].available-burned[i])
+		take := min(amount, ls[i].available-burned[i])
 		if take <= 0 || !from(ls[i]) {
 			continue
 		}
@@ -127,9 +126,9 @@ func (c *Credits) loseTx(
 			source: source, at: now,
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
-		lost += take
+		amount -= take
 	}
-	return lost, nil
+	return nil
 }

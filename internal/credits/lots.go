@@ -52,15 +52,6 @@ func (k Kind) rank() int {
 	return slices.Index([]Kind{BridgeGrant, Promotional, Adjustment, MonthlyGrant, TopUp}, k)
 }
 
-// total is what the lots grant in the open period.
-func (ls lots) total() int64 {
-	var sum int64
-	for _, l := range ls {
-		sum += l.available
-	}
-	return sum
-}
-
 // burns returns how much of each lot a use takes, in their order, and what is over.
 //
 // The order is applied to a period as a whole: what was used before a lot was given can burn it. A lot that has expired

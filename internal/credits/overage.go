@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/keymeter/keymeter/gen/queries"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
 
@@ -24,17 +23,8 @@ type Overage struct {
 func (o Overage) Micros() int64 { return o.Credits * o.UnitMicros }
 
 // OverageOf returns an account's overage that has entered the ledger, oldest first.
-func (c *Credits) OverageOf(ctx context.Context, db queries.DBTX, accountID string) ([]Overage, error) {
-	rows, err := queries.New(db).OveragesOfAccount(ctx, accountID)
-	found := make([]Overage, len(rows))
-	for i, row := range rows {
-		found[i] = Overage{
-			ID: row.ID, AccountID: row.AccountID, Period: row.Period, Subscription: row.Subscription,
-			StartsAt: row.StartsAt, EndsAt: row.EndsAt, Credits: row.Credits, UnitMicros: row.UnitMicros,
-			CreatedAt: row.CreatedAt,
-		}
-	}
-	return found, err
+func (c *Credits) OverageOf(ctx context.Context, accountID string) ([]Overage, error) {
+	return overagesOf(ctx, c.pool, accountID)
 }
 
 // overageTx enters overage of the period into the ledger at the price that is in force.

@@ -2,6 +2,7 @@ package credits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -49,9 +50,9 @@ func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string,
 	}
 	switch cycle := s.Cycle; {
 	case cycle == nil && current.Cycle.Source != OwnSource:
-		_, err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
+		err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
 	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
-		_, err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
+		err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
 	default:
 		_, err = c.applyTx(ctx, tx, current, s, now)
 	}
@@ -77,7 +78,7 @@ func (c *Credits) readyTx(ctx context.Context, tx postgres.Tx, accountID string,
 // switchTx ends the current period at a time and starts one that follows the cycle.
 func (c *Credits) switchTx(
 	ctx context.Context, tx postgres.Tx, current Balance, s Standing, cycle Cycle, at, now time.Time,
-) (Balance, error) {
+) error {
 	months := monthsUntil(cycle.Anchor, cycle.Start)
 	if !addMonths(cycle.Anchor, months).Equal(cycle.Start) {
 		cycle.Anchor, months = cycle.Start, 0
@@ -86,11 +87,12 @@ func (c *Credits) switchTx(
 	at = later(at, current.StartsAt.Add(time.Millisecond))
 	if at.Before(current.EndsAt) {
 		if err := shortenPeriod(ctx, tx, current, at); err != nil {
-			return Balance{}, err
+			return err
 		}
 		current.EndsAt = at
 	}
-	return c.nextTx(ctx, tx, current, s, cycle, months, at, now)
+	_, err := c.nextTx(ctx, tx, current, s, cycle, months, at, now)
+	return err
 }
 
 // applyTx puts a period under a standing.
@@ -173,7 +175,7 @@ func (c *Credits) bridgeTx(ctx context.Context, tx postgres.Tx, b Balance, plan 
 func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) error {
 	source := monthlySource(b)
 	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil || given {
-		return err
+		return errors.Join(err, c.returnTx(ctx, tx, b, now))
 	}
 	used, err := c.endBridgeTx(ctx, tx, b, now)
 	if err != nil {
@@ -184,6 +186,29 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 		Reason: s.Plan.Name + " plan, monthly credits", ExpiresAt: carriedUntil(b, s),
 	}, now)
 	return err
+}
+
+func leavingSource(subscription string) string { return "left:" + subscription }
+
+// returnTx gives back what an account lost when it left the subscription, and has come back to.
+func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
+	lost, err := leftOf(ctx, tx, b.AccountID, b.Cycle.Source)
+	if err != nil {
+		return err
+	}
+	for _, l := range lost {
+		if l.expiresAt != nil && !l.expiresAt.After(now) {
+			continue
+		}
+		_, err := c.giveTx(ctx, tx, b, Grant{
+			Kind: MonthlyGrant, Amount: l.amount, Source: "returned:" + l.lossID, Reason: "Back to the subscription",
+			ExpiresAt: l.expiresAt,
+		}, now)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // carriedUntil is when credits that a period's plan includes expire.
@@ -209,7 +234,7 @@ func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, no
 		}
 		used = burned[i]
 		isBridge := func(other lot) bool { return other.id == l.id }
-		_, err = c.loseTx(ctx, tx, b, isBridge, l.available-used, lostReplaced, monthlySource(b), now)
+		err = c.loseTx(ctx, tx, b, isBridge, l.available-used, lostReplaced, monthlySource(b), now)
 	}
 	return used, err
 }
@@ -224,8 +249,7 @@ func (c *Credits) changePlanTx(ctx context.Context, tx postgres.Tx, b Balance, s
 		return nil
 	case more < 0 && byHand:
 		included := func(l lot) bool { return l.kind == MonthlyGrant && l.period == b.Period }
-		_, err := c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
-		return err
+		return c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
 	case more < 0 || s.Monthly < Trial:
 		return nil
 	}
@@ -242,8 +266,9 @@ func (c *Credits) changePlanTx(ctx context.Context, tx postgres.Tx, b Balance, s
 	return err
 }
 
-// share returns the part of credits that left is of whole, rounded down.
+// share returns the part of credits that left is of whole, rounded up.
 func share(credits int64, left, whole time.Duration) int64 {
 	n := new(big.Int).Mul(big.NewInt(credits), big.NewInt(int64(max(0, min(left, whole)))))
+	n.Add(n, big.NewInt(int64(whole)-1))
 	return n.Quo(n, big.NewInt(int64(whole))).Int64()
 }

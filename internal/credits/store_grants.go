@@ -61,6 +61,7 @@ const (
 	lostTakenBack  cause = "taken_back"
 	lostReplaced   cause = "replaced"
 	lostPlanChange cause = "plan_changed"
+	lostByLeaving  cause = "left"
 )
 
 type loss struct {
@@ -93,6 +94,36 @@ func insertOverage(ctx context.Context, db queries.DBTX, o Overage) error {
 		ID: o.ID, AccountID: o.AccountID, Period: o.Period, Subscription: o.Subscription, StartsAt: o.StartsAt,
 		EndsAt: o.EndsAt, Credits: o.Credits, UnitMicros: o.UnitMicros, CreatedAt: o.CreatedAt,
 	})
+}
+
+func overagesOf(ctx context.Context, db queries.DBTX, accountID string) ([]Overage, error) {
+	rows, err := queries.New(db).OveragesOfAccount(ctx, accountID)
+	found := make([]Overage, len(rows))
+	for i, row := range rows {
+		found[i] = Overage{
+			ID: row.ID, AccountID: row.AccountID, Period: row.Period, Subscription: row.Subscription,
+			StartsAt: row.StartsAt, EndsAt: row.EndsAt, Credits: row.Credits, UnitMicros: row.UnitMicros,
+			CreatedAt: row.CreatedAt,
+		}
+	}
+	return found, err
+}
+
+// left is monthly credits that an account lost unused when it left a subscription.
+type left struct {
+	lossID    string
+	amount    int64
+	expiresAt *time.Time
+}
+
+func leftOf(ctx context.Context, db queries.DBTX, accountID, subscription string) ([]left, error) {
+	rows, err := queries.New(db).LossesOfLeaving(ctx,
+		queries.LossesOfLeavingParams{AccountID: accountID, Source: leavingSource(subscription)})
+	found := make([]left, len(rows))
+	for i, row := range rows {
+		found[i] = left{lossID: row.ID, amount: row.Amount, expiresAt: row.ExpiresAt}
+	}
+	return found, err
 }
 
 // setTerms writes what may be spent in a period, and how.
