@@ -43,25 +43,29 @@ type Account struct {
 }
 
 type Balance struct {
-	AccountID string
-	Period    int32
-	Source    string
-	Anchor    time.Time
-	Months    int32
-	StartsAt  time.Time
-	EndsAt    time.Time
-	Tier      string
-	Capped    bool
-	Granted   int64
-	Included  int64
-	Tts       int64
-	Stt       int64
-	Llm       int64
-	Rag       int64
-	Requests  int64
-	Held      int64
-	Closed    bool
-	Reserves  bool
+	AccountID     string
+	Period        int32
+	Source        string
+	Anchor        time.Time
+	Months        int32
+	StartsAt      time.Time
+	EndsAt        time.Time
+	Tier          string
+	Granted       int64
+	Included      int64
+	Tts           int64
+	Stt           int64
+	Llm           int64
+	Rag           int64
+	Requests      int64
+	Held          int64
+	Closed        bool
+	Reserves      bool
+	ValidUntil    time.Time
+	Overage       int64
+	OverageLimit  *int64
+	OverageMicros int64
+	AlertAt       *int64
 }
 
 type BillingAccount struct {
@@ -74,6 +78,23 @@ type BillingAccount struct {
 	BusyUntil          *time.Time
 }
 
+type CreditAlert struct {
+	AccountID string
+	Period    int32
+	Percent   int16
+	Used      int64
+	Granted   int64
+	RaisedAt  time.Time
+}
+
+type CreditBurn struct {
+	AccountID string
+	GrantID   string
+	Period    int32
+	Credits   int64
+	CreatedAt time.Time
+}
+
 type CreditGrant struct {
 	ID        string
 	AccountID string
@@ -82,6 +103,25 @@ type CreditGrant struct {
 	Amount    int64
 	Source    string
 	CreatedAt time.Time
+	Reason    string
+	ExpiresAt *time.Time
+}
+
+type CreditLoss struct {
+	ID        string
+	AccountID string
+	GrantID   string
+	Period    int32
+	Amount    int64
+	Cause     string
+	Source    string
+	CreatedAt time.Time
+}
+
+type CreditSetting struct {
+	AccountID     string
+	OverageLimit  *int64
+	AlertPercents []int16
 }
 
 type IdempotencyKey struct {
@@ -105,6 +145,18 @@ type KeyBudget struct {
 	Used        int64
 	Held        int64
 	CreditLimit *int64
+}
+
+type Overage struct {
+	ID           string
+	AccountID    string
+	Period       int32
+	Subscription string
+	StartsAt     time.Time
+	EndsAt       time.Time
+	Credits      int64
+	UnitMicros   int64
+	CreatedAt    time.Time
 }
 
 type RateWindow struct {

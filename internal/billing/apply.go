@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/keymeter/keymeter/internal/credits"
 	"github.com/keymeter/keymeter/internal/plans"
@@ -11,7 +12,10 @@ import (
 )
 
 // Event is a hint of the provider's that something about a customer changed. Nothing but its identity is taken from it.
-type Event struct{ ID, Type, CustomerID string }
+type Event struct {
+	ID, Type, CustomerID string
+	Created              time.Time // whole seconds, which do not order events
+}
 
 // Handle handles an event once. In whatever order events come, the account ends in the state that the provider reports
 // when asked: a reading that began before another was written is taken again.

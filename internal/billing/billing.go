@@ -100,7 +100,9 @@ func (b *Billing) SetTierTx(
 func (b *Billing) setPlanTx(
 	ctx context.Context, tx postgres.Tx, accountID string, tier plans.Tier, cycle *credits.Cycle,
 ) (invalidation int64, err error) {
-	if err := b.Credits.ChangePlanTx(ctx, tx, accountID, b.Catalogue.Plan(tier), cycle); err != nil {
+	if err := b.Credits.ApplyTx(ctx, tx, accountID, credits.Standing{
+		Plan: b.Catalogue.Plan(tier), Cycle: cycle, Monthly: credits.Full, Overage: true,
+	}); err != nil {
 		return 0, err
 	}
 	return b.Accounts.SetTierTx(ctx, tx, accountID, tier)

@@ -61,7 +61,7 @@ func (s *server) ReceiveStripeEvent(
 	if s.ReadStripeEvent == nil {
 		return nil, billing.ErrNotConfigured
 	}
-	event, ok, err := s.ReadStripeEvent(rawBody(ctx), r.Params.StripeSignature)
+	event, ok, err := s.ReadStripeEvent(ctx, rawBody(ctx), r.Params.StripeSignature)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ type Config struct {
 	Logger *slog.Logger
 	// ReadStripeEvent checks the signature of a Stripe event and reads it; ok is false for one of no interest. Nil if
 	// Stripe is not configured.
-	ReadStripeEvent func(body []byte, signature string) (e billing.Event, ok bool, err error)
+	ReadStripeEvent func(ctx context.Context, body []byte, signature string) (e billing.Event, ok bool, err error)
 	// Ready reports whether requests can be served.
 	Ready func(ctx context.Context) error
 }

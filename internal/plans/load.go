@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"os"
 	"regexp"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
@@ -36,7 +37,7 @@ func Parse(source []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
-	if err := errors.Join(c.addTiers(f.Tiers), c.addPrices(f.Prices)); err != nil {
+	if err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addPrices(f.Prices)); err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	return c, nil
@@ -61,8 +62,22 @@ func decode(source []byte, into *file) error {
 }
 
 type file struct {
+	Bridge bridgeEntry             `json:"bridge"`
 	Tiers  []tierEntry             `json:"tiers"`
 	Prices map[Category]priceEntry `json:"prices"`
+}
+
+func (c *Catalogue) addBridge(e bridgeEntry) error {
+	if e.Percent < 0 || e.Percent > 100 || e.Hours < 0 || e.Hours > 28*24 {
+		return errors.New("bridge must be of 0 to 100 percent for at most 28 days")
+	}
+	c.Bridge = Bridge{Percent: e.Percent, For: time.Duration(e.Hours) * time.Hour}
+	return nil
+}
+
+type bridgeEntry struct {
+	Percent int64 `json:"percent"`
+	Hours   int64 `json:"hours"`
 }
 
 type tierEntry struct {

@@ -39,21 +39,22 @@ func (c *Client) CreateCheckout(ctx context.Context, p billing.Checkout) (billin
 	return billing.Session{ID: session.ID, URL: session.URL}, nil
 }
 
-// ExpireCheckouts expires the customer's open Checkout sessions, except the one that was created under key: a retry of
-// its request gets it again.
+// ExpireCheckouts expires the customer's open Checkout sessions of subscriptions, except the one that was created under
+// key: a retry of its request gets it again.
 func (c *Client) ExpireCheckouts(ctx context.Context, customerID, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	open := c.api.CheckoutSessions.List(&stripego.CheckoutSessionListParams{
-		ListParams: stripego.ListParams{Context: ctx, Limit: stripego.Int64(100)},
+		ListParams: page(ctx),
 		Customer:   stripego.String(customerID),
 		Status:     stripego.String(string(stripego.CheckoutSessionStatusOpen)),
 	})
 	for open.Next() {
-		if open.CheckoutSession().Metadata[requestMetadata] == key {
+		session := open.CheckoutSession()
+		if _, topUp := session.Metadata[creditsMetadata]; topUp || session.Metadata[requestMetadata] == key {
 			continue
 		}
-		id := open.CheckoutSession().ID
+		id := session.ID
 		_, err := c.api.CheckoutSessions.Expire(id, &stripego.CheckoutSessionExpireParams{
 			Params: write(ctx, "keymeter:expire:"+id),
 		})
@@ -62,57 +63,6 @@ func (c *Client) ExpireCheckouts(ctx context.Context, customerID, key string) er
 		}
 	}
 	return failed("list checkout sessions", open.Err())
-}
-
-// CreatePortal creates a portal session, on its first page.
-func (c *Client) CreatePortal(ctx context.Context, customerID, returnURL, key string) (billing.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	params := &stripego.BillingPortalSessionParams{
-		Params: write(ctx, "keymeter:portal:"+key), Customer: stripego.String(customerID),
-	}
-	if returnURL != "" {
-		params.ReturnURL = stripego.String(returnURL)
-	}
-	return c.portal(params)
-}
-
-// CreatePlanChange creates a portal session that shows the change of plan with its proration and asks to confirm it.
-func (c *Client) CreatePlanChange(ctx context.Context, p billing.PlanChange) (billing.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	priceID, err := c.price(ctx, p.Plan)
-	if err != nil {
-		return billing.Session{}, err
-	}
-	return c.portal(&stripego.BillingPortalSessionParams{
-		Params:    write(ctx, "keymeter:plan-change:"+p.Key),
-		Customer:  stripego.String(p.CustomerID),
-		ReturnURL: stripego.String(p.CancelURL),
-		FlowData: &stripego.BillingPortalSessionFlowDataParams{
-			Type: stripego.String(string(stripego.BillingPortalSessionFlowTypeSubscriptionUpdateConfirm)),
-			AfterCompletion: &stripego.BillingPortalSessionFlowDataAfterCompletionParams{
-				Type: stripego.String(string(stripego.BillingPortalSessionFlowAfterCompletionTypeRedirect)),
-				Redirect: &stripego.BillingPortalSessionFlowDataAfterCompletionRedirectParams{
-					ReturnURL: stripego.String(p.SuccessURL),
-				},
-			},
-			SubscriptionUpdateConfirm: &stripego.BillingPortalSessionFlowDataSubscriptionUpdateConfirmParams{
-				Subscription: stripego.String(p.Subscription.ID),
-				Items: []*stripego.BillingPortalSessionFlowDataSubscriptionUpdateConfirmItemParams{{
-					ID: stripego.String(p.Subscription.ItemID), Price: stripego.String(priceID), Quantity: stripego.Int64(1),
-				}},
-			},
-		},
-	})
-}
-
-func (c *Client) portal(params *stripego.BillingPortalSessionParams) (billing.Session, error) {
-	session, err := c.api.BillingPortalSessions.New(params)
-	if err != nil {
-		return billing.Session{}, failed("create the portal session", err)
-	}
-	return billing.Session{ID: session.ID, URL: session.URL}, nil
 }
 
 // price returns the id of the price at which Stripe sells a plan.

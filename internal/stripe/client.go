@@ -4,8 +4,6 @@ package stripe
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -22,13 +20,22 @@ const (
 	tryTimeout  = 10 * time.Second
 	callTimeout = 25 * time.Second
 	retries     = 2
+	backoff     = 500 * time.Millisecond // before the first retry; it doubles
+	longestWait = 5 * time.Second        // whoever asks for more is asked again by our caller
 )
 
 // Keys of metadata at Stripe.
 const (
-	accountMetadata = "keymeter_account_id" // of customers, sessions and subscriptions: our account's id
-	requestMetadata = "keymeter_request"    // of sessions: the request that they were created by
-	tierMetadata    = "keymeter_tier"       // of prices: the tier, once the lookup key has moved on to a newer price
+	accountMetadata      = "keymeter_account_id"   // of all that is made for an account: its id
+	requestMetadata      = "keymeter_request"      // of sessions: the request that they were created by
+	tierMetadata         = "keymeter_tier"         // of products and prices: the tier, also once the lookup key has moved on
+	creditsMetadata      = "keymeter_credits"      // of top-ups and items: how many credits
+	unitPriceMetadata    = "keymeter_unit_price"   // of items: dollars a credit
+	subscriptionMetadata = "keymeter_subscription" // of items and invoices: the subscription that they are for
+	keyMetadata          = "keymeter_key"          // of items, invoices and refunds: what makes each the only one
+	managedMetadata      = "keymeter_managed"      // of prices: created by a sync, so that one may archive it
+	portalMetadata       = "keymeter_portal"       // of portal configurations: what it is for
+	productsMetadata     = "keymeter_products"     // of portal configurations: the products and prices that it offers
 )
 
 // Config is what the adapter works with.
@@ -51,10 +58,13 @@ var _ billing.Provider = (*Client)(nil)
 
 // New returns a client.
 func New(cfg Config) *Client {
+	if cfg.Transport == nil {
+		cfg.Transport = http.DefaultTransport
+	}
 	backend := func(kind stripego.SupportedBackend) stripego.Backend {
 		c := &stripego.BackendConfig{
-			HTTPClient:        &http.Client{Timeout: tryTimeout, Transport: cfg.Transport},
-			MaxNetworkRetries: stripego.Int64(retries),
+			HTTPClient:        &http.Client{Transport: retrying{cfg.Transport}},
+			MaxNetworkRetries: stripego.Int64(0),
 			EnableTelemetry:   stripego.Bool(false),
 			LeveledLogger:     &stripego.LeveledLogger{Level: stripego.LevelNull}, // it would print request bodies
 		}
@@ -68,42 +78,18 @@ func New(cfg Config) *Client {
 	})}
 }
 
-// live reports whether the client works on real money.
-func (c *Client) live() bool { return strings.Contains(c.cfg.SecretKey, "_live_") }
+// Live reports whether the client works on real money.
+func (c *Client) Live() bool { return strings.Contains(c.cfg.SecretKey, "_live_") }
 
 // write returns the parameters of a call that changes something. key makes its repetition harmless.
 func write(ctx context.Context, key string) stripego.Params {
 	return stripego.Params{Context: ctx, IdempotencyKey: stripego.String(key)}
 }
 
-// failed turns an error of stripe-go into one of the domain. What a retry may mend is ErrUnavailable; the rest is our
-// fault and stays an error.
-func failed(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("%s: %w", doing, redact(err))
-	var stripeErr *stripego.Error
-	if !errors.As(err, &stripeErr) || stripeErr.HTTPStatusCode >= 500 ||
-		stripeErr.HTTPStatusCode == http.StatusTooManyRequests || stripeErr.HTTPStatusCode == http.StatusConflict {
-		return billing.ErrUnavailable.Because(err)
-	}
-	return err
-}
+// read returns the parameters of a call that needs no idempotency key.
+func read(ctx context.Context) stripego.Params { return stripego.Params{Context: ctx} }
 
-// redact keeps what Stripe says of an error and drops the rest: its message may quote parts of a key.
-func redact(err error) error {
-	var stripeErr *stripego.Error
-	if !errors.As(err, &stripeErr) {
-		return err
-	}
-	return &stripego.Error{
-		Code: stripeErr.Code, HTTPStatusCode: stripeErr.HTTPStatusCode, Param: stripeErr.Param,
-		RequestID: stripeErr.RequestID, Type: stripeErr.Type,
-	}
-}
-
-func missing(err error) bool {
-	var stripeErr *stripego.Error
-	return errors.As(err, &stripeErr) && stripeErr.HTTPStatusCode == http.StatusNotFound
+// page returns the parameters of a list. Its iterator asks for one page after the other.
+func page(ctx context.Context) stripego.ListParams {
+	return stripego.ListParams{Context: ctx, Limit: stripego.Int64(100)}
 }

@@ -31,14 +31,21 @@ func (c *Client) CreateCustomer(ctx context.Context, contact billing.Contact) (s
 
 // CustomerAccount returns the account id that a customer was created for, "" if none.
 func (c *Client) CustomerAccount(ctx context.Context, customerID string) (string, error) {
+	accountID, _, err := c.Customer(ctx, customerID)
+	return accountID, err
+}
+
+// Customer returns the account id that a customer was created for, and whether it exists. Of a deleted customer Stripe
+// keeps the id alone.
+func (c *Client) Customer(ctx context.Context, customerID string) (accountID string, exists bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	found, err := c.api.Customers.Get(customerID, &stripego.CustomerParams{Params: stripego.Params{Context: ctx}})
+	found, err := c.api.Customers.Get(customerID, &stripego.CustomerParams{Params: read(ctx)})
 	if missing(err) {
-		return "", nil
+		return "", false, nil
 	}
 	if err != nil {
-		return "", failed("get the customer", err)
+		return "", false, failed("get the customer", err)
 	}
-	return found.Metadata[accountMetadata], nil
+	return found.Metadata[accountMetadata], !found.Deleted, nil
 }

@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -16,36 +17,100 @@ func (c *Client) Subscriptions(ctx context.Context, customerID string) ([]billin
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	list := c.api.Subscriptions.List(&stripego.SubscriptionListParams{
-		ListParams: stripego.ListParams{Context: ctx, Limit: stripego.Int64(100)},
+		ListParams: page(ctx),
 		Customer:   stripego.String(customerID),
 		Status:     stripego.String("all"),
 	})
 	var subscriptions []billing.Subscription
+	var periods map[string]period // of the page that the list is at
 	for list.Next() {
-		s, err := c.subscription(list.Subscription())
+		id := list.Subscription().ID
+		if _, ok := periods[id]; !ok {
+			var err error
+			if periods, err = readPeriods(list.SubscriptionList().LastResponse.RawJSON); err != nil {
+				return nil, err
+			}
+		}
+		s, err := c.subscription(list.Subscription(), periods[id])
 		if err != nil {
 			return nil, err
 		}
 		subscriptions = append(subscriptions, s)
 	}
-	return subscriptions, failed("list subscriptions", list.Err())
+	if err := list.Err(); err != nil || len(subscriptions) == 0 {
+		return subscriptions, failed("list subscriptions", err)
+	}
+	return subscriptions, c.markUnpaid(ctx, customerID, subscriptions)
 }
 
-func (c *Client) subscription(s *stripego.Subscription) (billing.Subscription, error) {
+func (c *Client) subscription(s *stripego.Subscription, p period) (billing.Subscription, error) {
 	if s.Items == nil || len(s.Items.Data) == 0 || s.Items.Data[0].Price == nil {
 		return billing.Subscription{}, fmt.Errorf("subscription %s has no priced item", s.ID)
 	}
-	// An API version that moved the period to the items would read as 1970 here.
-	if s.CurrentPeriodStart <= 0 || s.CurrentPeriodEnd <= s.CurrentPeriodStart {
+	if p.Start <= 0 || p.End <= p.Start {
 		return billing.Subscription{}, fmt.Errorf("subscription %s has no period", s.ID)
 	}
 	item := s.Items.Data[0]
 	return billing.Subscription{
 		ID: s.ID, ItemID: item.ID, Status: billing.Status(s.Status), Tier: c.tier(item.Price),
-		Created: at(s.Created), Anchor: at(s.BillingCycleAnchor),
-		PeriodStart: at(s.CurrentPeriodStart), PeriodEnd: at(s.CurrentPeriodEnd),
-		CancelAtPeriodEnd: s.CancelAtPeriodEnd,
+		Created: at(s.Created), Anchor: at(s.BillingCycleAnchor), PeriodStart: at(p.Start), PeriodEnd: at(p.End),
+		CancelAtPeriodEnd: s.CancelAtPeriodEnd, TrialEnd: at(s.TrialEnd), EndedAt: at(s.EndedAt),
+		Paused: s.PauseCollection != nil,
 	}, nil
+}
+
+// period is in seconds since 1970.
+type period struct {
+	Start int64 `json:"current_period_start"`
+	End   int64 `json:"current_period_end"`
+}
+
+// readPeriods returns the current periods of a list of subscriptions, by their ids. Stripe has moved the period from the
+// subscription to its items in 2025-03-31.basil; stripe-go v76 would read that as 1970.
+func readPeriods(list []byte) (map[string]period, error) {
+	var read struct {
+		Data []struct {
+			ID string `json:"id"`
+			period
+			Items struct {
+				Data []period `json:"data"`
+			} `json:"items"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(list, &read); err != nil {
+		return nil, fmt.Errorf("read the periods of subscriptions: %w", err)
+	}
+	periods := map[string]period{}
+	for _, s := range read.Data {
+		periods[s.ID] = s.period
+		if len(s.Items.Data) > 0 && s.Items.Data[0] != (period{}) {
+			periods[s.ID] = s.Items.Data[0]
+		}
+	}
+	return periods, nil
+}
+
+// markUnpaid finds out which subscriptions have an invoice that is not paid yet. Manual invoices pay for something else.
+func (c *Client) markUnpaid(ctx context.Context, customerID string, subscriptions []billing.Subscription) error {
+	unpaid := map[string]bool{}
+	for _, status := range []stripego.InvoiceStatus{stripego.InvoiceStatusDraft, stripego.InvoiceStatusOpen} {
+		list := c.api.Invoices.List(&stripego.InvoiceListParams{
+			ListParams: page(ctx), Customer: stripego.String(customerID), Status: stripego.String(string(status)),
+		})
+		for list.Next() {
+			invoice := list.Invoice()
+			if invoice.Subscription != nil && invoice.BillingReason != stripego.InvoiceBillingReasonManual {
+				unpaid[invoice.Subscription.ID] = true
+			}
+		}
+		if err := list.Err(); err != nil {
+			return failed("list unpaid invoices", err)
+		}
+	}
+	for i := range subscriptions {
+		subscriptions[i].Unpaid = unpaid[subscriptions[i].ID]
+	}
+	return nil
 }
 
 // tier returns the tier that a price sells, "" if it is none of ours.
@@ -60,4 +125,10 @@ func (c *Client) tier(price *stripego.Price) plans.Tier {
 	return tier
 }
 
-func at(unix int64) time.Time { return time.Unix(unix, 0).UTC() }
+// at returns a time of Stripe's. 0 is for none.
+func at(unix int64) time.Time {
+	if unix == 0 {
+		return time.Time{}
+	}
+	return time.Unix(unix, 0).UTC()
+}

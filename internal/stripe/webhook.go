@@ -1,7 +1,7 @@
 package stripe
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,64 +14,20 @@ import (
 	"github.com/keymeter/keymeter/internal/fault"
 )
 
-// handled are the types of events after which a customer's subscription may have changed.
-var handled = map[string]bool{
-	"checkout.session.completed":           true,
-	"customer.subscription.created":        true,
-	"customer.subscription.deleted":        true,
-	"customer.subscription.paused":         true,
-	"customer.subscription.resumed":        true,
-	"customer.subscription.trial_will_end": true,
-	"customer.subscription.updated":        true,
-	"invoice.paid":                         true,
-	"invoice.payment_failed":               true,
-}
-
-// payload is all that is read of an event. These fields are the same in every version of Stripe's API.
-type payload struct {
-	ID       string `json:"id"`
-	Type     string `json:"type"`
-	Livemode bool   `json:"livemode"`
-	Data     struct {
-		Object struct {
-			Customer json.RawMessage `json:"customer"`
-		} `json:"object"`
-	} `json:"data"`
-}
-
 // ReadEvent checks the signature of an event on its raw body and returns it. ok is false for an event that is genuine
-// but of no interest.
-func (c *Client) ReadEvent(body []byte, signature string) (e billing.Event, ok bool, err error) {
+// but of no interest. Stripe is asked only for the customer of an event that does not name it.
+func (c *Client) ReadEvent(ctx context.Context, body []byte, signature string) (e billing.Event, ok bool, err error) {
 	if err := c.verify(body, signature); err != nil {
 		return billing.Event{}, false, err
 	}
-	var p payload
-	if err := json.Unmarshal(body, &p); err != nil {
+	h, err := readHint(body)
+	if err != nil {
 		return billing.Event{}, false, fault.New(fault.Invalid, "invalid_request", "The body is not a Stripe event.").Because(err)
 	}
-	if p.Livemode != c.live() {
+	if h.Livemode != c.Live() {
 		return billing.Event{}, false, fault.InvalidField("livemode", "is not that of the Stripe key of this server")
 	}
-	customerID := customerOf(p.Data.Object.Customer)
-	if !handled[p.Type] || customerID == "" || p.ID == "" {
-		return billing.Event{}, false, nil
-	}
-	return billing.Event{ID: p.ID, Type: p.Type, CustomerID: customerID}, true, nil
-}
-
-// customerOf reads a customer, which is an id or an object with one.
-func customerOf(raw json.RawMessage) string {
-	var id string
-	if json.Unmarshal(raw, &id) == nil {
-		return id
-	}
-	var expanded struct {
-		ID string `json:"id"`
-	}
-	if json.Unmarshal(raw, &expanded) != nil {
-		return ""
-	}
-	return expanded.ID
+	return c.event(ctx, h)
 }
 
 // tolerance is how far the time of a signature may lie from ours, as Stripe's libraries have it.

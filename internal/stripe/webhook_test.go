@@ -45,7 +45,7 @@ func TestReadEvent(t *testing.T) {
 		"an expanded one without id":      {event("invoice.paid", `{"customer":{}}`), billing.Event{}},
 		"an expanded one with an odd id":  {event("invoice.paid", `{"customer":{"id":7}}`), billing.Event{}},
 		"several":                         {event("invoice.paid", `{"customer":["cus_1"]}`), billing.Event{}},
-		"a type of no interest":           {event("charge.refunded", `{"customer":"cus_1"}`), billing.Event{}},
+		"a type of no interest":           {event("payout.paid", `{"customer":"cus_1"}`), billing.Event{}},
 		"a type of the future":            {event("customer.subscription.teleported", `{"customer":"cus_1"}`), billing.Event{}},
 		"no type":                         {event("", `{"customer":"cus_1"}`), billing.Event{}},
 		"no id":                           {strings.Replace(event("invoice.paid", `{"customer":"cus_1"}`), "evt_1", "", 1), billing.Event{}},
@@ -60,11 +60,7 @@ func TestReadEvent(t *testing.T) {
 		"an API version that is null":     {withVersion("null"), want("invoice.paid")},
 	}
 	// Whatever may change a subscription is of interest.
-	for _, kind := range []string{
-		"checkout.session.completed", "customer.subscription.created", "customer.subscription.updated",
-		"customer.subscription.deleted", "customer.subscription.paused", "customer.subscription.resumed",
-		"customer.subscription.trial_will_end", "invoice.paid", "invoice.payment_failed",
-	} {
+	for _, kind := range eventTypes {
 		cases[kind] = struct {
 			body string
 			want billing.Event
@@ -73,7 +69,7 @@ func TestReadEvent(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, ok, err := client.ReadEvent([]byte(c.body), signed(c.body, "whsec_1", now))
+			got, ok, err := client.ReadEvent(t.Context(), []byte(c.body), signed(c.body, "whsec_1", now))
 			require.NoError(t, err)
 			require.Equal(t, c.want, got)
 			require.Equal(t, c.want != billing.Event{}, ok)
@@ -91,7 +87,7 @@ func TestReadEventRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, ok, err := client.ReadEvent([]byte(body), signed(body, "whsec_1", now))
+			_, ok, err := client.ReadEvent(t.Context(), []byte(body), signed(body, "whsec_1", now))
 			require.False(t, ok)
 			var refusal *fault.Error
 			require.ErrorAs(t, err, &refusal)
@@ -111,7 +107,7 @@ func TestReadEventRefusals(t *testing.T) {
 			body   string
 			ok     bool
 		}{{client, ofTest, true}, {client, ofLive, false}, {live, ofLive, true}, {live, ofTest, false}} {
-			_, ok, err := c.client.ReadEvent([]byte(c.body), signed(c.body, "whsec_1", now))
+			_, ok, err := c.client.ReadEvent(t.Context(), []byte(c.body), signed(c.body, "whsec_1", now))
 			require.Equal(t, c.ok, ok)
 			require.Equal(t, c.ok, err == nil)
 		}
@@ -157,7 +153,7 @@ func TestSignature(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, ok, err := rotating.ReadEvent([]byte(body), c.header)
+			_, ok, err := rotating.ReadEvent(t.Context(), []byte(body), c.header)
 			require.Equal(t, c.ok, ok)
 			if c.ok {
 				require.NoError(t, err)
@@ -172,7 +168,7 @@ func TestSignature(t *testing.T) {
 	t.Run("without secrets nothing is genuine", func(t *testing.T) {
 		t.Parallel()
 		none := New(Config{SecretKey: secretKey, Catalogue: catalogue(t), Now: func() time.Time { return now }})
-		_, _, err := none.ReadEvent([]byte(body), signed(body, "", now))
+		_, _, err := none.ReadEvent(t.Context(), []byte(body), signed(body, "", now))
 		require.ErrorIs(t, err, billing.ErrInvalidSignature)
 	})
 }
@@ -188,7 +184,7 @@ func TestSignature_replayUnderAFreshTime(t *testing.T) {
 		fmt.Sprintf("t=%d,%s", now.Unix(), old), fmt.Sprintf("%s,t=%d", old, now.Unix()),
 		fmt.Sprintf("v1=00,t=%d,%s", now.Unix(), old),
 	} {
-		_, ok, err := client.ReadEvent([]byte(body), header)
+		_, ok, err := client.ReadEvent(t.Context(), []byte(body), header)
 		require.False(t, ok, header)
 		require.ErrorIs(t, err, billing.ErrInvalidSignature, header)
 	}

@@ -50,7 +50,7 @@ func (s *Sim) endpoint(rt route) http.Handler {
 		if err != nil {
 			a = answerError(err)
 		} else {
-			a = s.serve(rt, r, c, h)
+			a = s.exclusively(c, func() answer { return s.disrupt(s.requestFault(r), rt, r, c, h) })
 		}
 		s.log.Debug("stripe simulator request", "method", r.Method, "path", r.URL.Path, "status", a.Status, "request_id", requestID)
 		w.WriteHeader(a.Status)
@@ -84,7 +84,7 @@ func (s *Sim) admit(w http.ResponseWriter, r *http.Request, requestID string) (*
 		return nil, invalid("", "Idempotency keys can be up to 255 characters.")
 	}
 	return &call{
-		params: parseParams(form), path: r.URL.Path, id: r.PathValue("id"), now: s.now().UTC(),
+		params: parseParams(form), path: r.URL.Path, id: r.PathValue("id"),
 		cause: cause{RequestID: requestID, IdempotencyKey: key},
 	}, nil
 }
@@ -148,7 +148,7 @@ func validUTF8(form url.Values) bool {
 func (s *Sim) serve(rt route, r *http.Request, c *call, h http.Header) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.advance(c.now)
+	c.now = s.tick()
 	a := s.answer(rt, r, c, h)
 	if err := s.save(); err != nil {
 		return answerError(unsaved())

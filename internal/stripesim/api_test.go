@@ -76,8 +76,10 @@ func TestRefusals(t *testing.T) {
 		status                   int
 		code, param              any
 	}{
-		{"unknown route", "POST", "/v1/refunds", "", 501, "not_simulated", nil},
-		{"unknown method", "DELETE", "/v1/customers/x", "", 501, "not_simulated", nil},
+		{"unknown route", "POST", "/v1/coupons", "", 501, "not_simulated", nil},
+		{"a preview is no invoice", "GET", "/v1/invoices/upcoming", "", 501, "not_simulated", nil},
+		{"a search is no customer", "GET", "/v1/customers/search", "", 501, "not_simulated", nil},
+		{"unknown method", "DELETE", "/v1/products/x", "", 501, "not_simulated", nil},
 		{"unknown parameter", "POST", "/v1/customers", "emial=x", 400, "parameter_unknown", "emial"},
 		{"unknown query parameter", "GET", "/v1/prices?lookup_key=x", "", 400, "parameter_unknown", "lookup_key"},
 		{"unknown nested parameter", "POST", "/v1/checkout/sessions", session + "&line_items[0][prise]=x", 400, "parameter_unknown", "line_items[0][prise]"},
@@ -94,7 +96,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown item", "POST", "/v1/subscriptions/" + sub.ID, "items[0][id]=si_x&items[0][price]=" + price, 400, "resource_missing", "items[0][id]"},
 		{"second item", "POST", "/v1/subscriptions/" + sub.ID, "items[0][price]=" + price, 501, "not_simulated", "items[0][id]"},
 		{"two items", "POST", "/v1/subscriptions/" + sub.ID, "items[0][id]=" + item + "&items[1][price]=" + price, 501, "not_simulated", "items"},
-		{"payment mode", "POST", "/v1/checkout/sessions", strings.Replace(session, "subscription", "payment", 1), 501, "not_simulated", "mode"},
+		{"setup mode", "POST", "/v1/checkout/sessions", strings.Replace(session, "subscription", "setup", 1), 501, "not_simulated", "mode"},
 		{"bad URL", "POST", "/v1/checkout/sessions", strings.Replace(session, "http://a.test/", "javascript:x", 1), 400, "url_invalid", "success_url"},
 		{"bad boolean", "POST", "/v1/subscriptions/" + sub.ID, "cancel_at_period_end=yes", 400, nil, "cancel_at_period_end"},
 		{"bad enumeration", "POST", "/v1/subscriptions/" + sub.ID, "proration_behavior=never", 400, nil, "proration_behavior"},
@@ -181,10 +183,16 @@ func TestIdempotencyUnderConcurrency(t *testing.T) {
 			ids <- cust.ID
 		}()
 	}
-	first := <-ids
-	for range cap(ids) - 1 {
-		require.Equal(t, first, <-ids)
+	made := map[any]bool{}
+	for range cap(ids) {
+		switch got := (<-ids).(type) {
+		case error:
+			b.refused(t, got, 409, "idempotency_key_in_use")
+		default:
+			made[got] = true
+		}
 	}
+	require.Len(t, made, 1)
 	require.Len(t, b.sim.Events(), 1)
 }
 

@@ -10,6 +10,8 @@ type apiError struct {
 	code    string
 	message string
 	param   string
+
+	declineCode string
 }
 
 func (e *apiError) Error() string { return e.message }
@@ -18,6 +20,9 @@ func (e *apiError) render() object {
 	inner := object{"type": e.kind, "message": e.message}
 	if e.code != "" {
 		inner["code"] = e.code
+	}
+	if e.declineCode != "" {
+		inner["decline_code"] = e.declineCode
 	}
 	if e.param != "" {
 		inner["param"] = e.param
@@ -29,7 +34,7 @@ func (e *apiError) render() object {
 // before running it, in which case an idempotency key remembers nothing.
 func (e *apiError) refusedBeforeExecution() bool {
 	switch e.code {
-	case "parameter_unknown", "parameter_missing", "parameter_invalid_empty", "not_simulated":
+	case "parameter_unknown", "parameter_missing", "parameter_invalid_empty", "parameter_invalid_integer", "url_invalid", "not_simulated":
 		return true
 	}
 	return e.status == http.StatusUnauthorized || e.kind == "idempotency_error"

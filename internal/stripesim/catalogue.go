@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 )
 
 const currency = "usd"
 
 type product struct {
-	ID      string
-	Name    string
-	Created time.Time
+	ID          string
+	Name        string
+	Description string
+	Metadata    map[string]string
+	Archived    bool
+	Created     time.Time
+	Updated     time.Time
 }
 
 func (p *product) key() string { return p.ID }
@@ -24,6 +27,10 @@ type price struct {
 	LookupKey  string
 	Product    *product
 	UnitAmount int64
+	Decimal    string // where UnitAmount cannot say it: fractions of a cent
+	Months     int    // between payments; 0 is paid once
+	Archived   bool
+	Nickname   string
 	Metadata   map[string]string
 	Created    time.Time
 }
@@ -49,7 +56,7 @@ func validateCatalogue(prices []Price) error {
 // loadCatalogue adds what is new to what the state file knew. Config.StateFile
 // says what becomes of a changed entry.
 func (s *Sim) loadCatalogue(prices []Price) {
-	now := s.now().UTC()
+	now := s.clock()
 	for _, p := range prices {
 		old, known := s.priceByLookupKey(p.LookupKey)
 		if known && old.is(p) {
@@ -60,7 +67,7 @@ func (s *Sim) loadCatalogue(prices []Price) {
 		}
 		s.prices.add(&price{
 			ID: s.ids.next("price_", 24), LookupKey: p.LookupKey, Product: s.productNamed(p.ProductName, now),
-			UnitAmount: p.UnitAmount, Metadata: maps.Clone(p.Metadata), Created: now,
+			UnitAmount: p.UnitAmount, Months: 1, Metadata: maps.Clone(p.Metadata), Created: now,
 		})
 	}
 }
@@ -80,22 +87,21 @@ func (p *price) is(entry Price) bool {
 
 func (s *Sim) productNamed(name string, now time.Time) *product {
 	for _, p := range s.products.items {
-		if p.Name == name {
+		if p.Name == name && !p.Archived {
 			return p
 		}
 	}
-	p := &product{ID: s.ids.next("prod_", 14), Name: name, Created: now}
+	p := &product{ID: s.ids.next("prod_", 14), Name: name, Created: now, Updated: now}
 	s.products.add(p)
 	return p
 }
 
 func (s *Sim) listPrices(c *call) (object, *apiError) {
 	keys, prod, kind, cur := c.list("lookup_keys"), c.str("product"), c.oneOf("type", "one_time", "recurring"), c.str("currency")
-	if active, given := c.boolean("active"); given && !active || kind == "one_time" || cur != "" && cur != currency {
-		return c.page(nil) // the whole catalogue is active, recurring and in one currency
-	}
+	active, byActive := c.boolean("active")
 	return c.page(s.prices.newest(func(p *price) bool {
-		return (len(keys) == 0 || slices.Contains(keys, p.LookupKey)) && (prod == "" || p.Product.ID == prod)
+		return (len(keys) == 0 || slices.Contains(keys, p.LookupKey)) && (prod == "" || p.Product.ID == prod) &&
+			(kind == "" || kind == p.kind()) && (!byActive || active != p.Archived) && (cur == "" || cur == currency)
 	}, renderPrice))
 }
 
@@ -117,24 +123,10 @@ func (s *Sim) getProduct(c *call) (object, *apiError) {
 
 func renderProduct(p *product) object {
 	return object{
-		"id": p.ID, "object": "product", "active": true, "created": p.Created.Unix(), "default_price": nil,
-		"description": nil, "features": []any{}, "images": []any{}, "livemode": false, "marketing_features": []any{},
-		"metadata": object{}, "name": p.Name, "package_dimensions": nil, "shippable": nil, "statement_descriptor": nil,
-		"tax_code": nil, "type": "service", "unit_label": nil, "updated": p.Created.Unix(), "url": nil,
-	}
-}
-
-func renderPrice(p *price) object {
-	return object{
-		"id": p.ID, "object": "price", "active": true, "billing_scheme": "per_unit", "created": p.Created.Unix(),
-		"currency": currency, "custom_unit_amount": nil, "livemode": false, "lookup_key": orNull(p.LookupKey),
-		"metadata": renderMetadata(p.Metadata), "nickname": nil, "product": p.Product.ID,
-		"recurring": object{
-			"aggregate_usage": nil, "interval": "month", "interval_count": 1, "meter": nil,
-			"trial_period_days": nil, "usage_type": "licensed",
-		},
-		"tax_behavior": "unspecified", "tiers_mode": nil, "transform_quantity": nil, "type": "recurring",
-		"unit_amount": p.UnitAmount, "unit_amount_decimal": strconv.FormatInt(p.UnitAmount, 10),
+		"id": p.ID, "object": "product", "active": !p.Archived, "created": p.Created.Unix(), "default_price": nil,
+		"description": orNull(p.Description), "features": []any{}, "images": []any{}, "livemode": false, "marketing_features": []any{},
+		"metadata": renderMetadata(p.Metadata), "name": p.Name, "package_dimensions": nil, "shippable": nil, "statement_descriptor": nil,
+		"tax_code": nil, "type": "service", "unit_label": nil, "updated": p.Updated.Unix(), "url": nil,
 	}
 }
 

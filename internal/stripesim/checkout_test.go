@@ -11,8 +11,9 @@ import (
 )
 
 var checkoutStory = []string{
-	"customer.subscription.created", "invoice.created", "invoice.finalized", "invoice.paid",
-	"invoice.payment_succeeded", "checkout.session.completed",
+	"customer.subscription.created", "invoice.created", "payment_intent.created", "invoice.finalized",
+	"charge.succeeded", "payment_intent.succeeded", "invoice.paid", "invoice.payment_succeeded",
+	"checkout.session.completed",
 }
 
 func TestCheckoutByCurl(t *testing.T) {
@@ -79,7 +80,8 @@ func TestCheckoutSnapshots(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"customer.created": "", "customer.subscription.created": "active", "invoice.created": "draft",
 		"invoice.finalized": "open", "invoice.paid": "paid", "invoice.payment_succeeded": "paid",
-		"checkout.session.completed": "complete",
+		"payment_intent.created": "requires_payment_method", "charge.succeeded": "succeeded",
+		"payment_intent.succeeded": "succeeded", "checkout.session.completed": "complete",
 	}, statuses)
 }
 

@@ -14,6 +14,9 @@ type customer struct {
 	InvoicePrefix string // invoices are numbered per customer
 	Invoices      int
 	Currency      string // set by the first subscription
+	Card          Card
+	Balance       int64 // negative is what the customer is owed
+	Deleted       bool
 }
 
 func (cust *customer) key() string { return cust.ID }
@@ -29,7 +32,7 @@ func (s *Sim) createCustomer(c *call) (object, *apiError) {
 }
 
 func (s *Sim) newCustomer(now time.Time) *customer {
-	return &customer{ID: s.ids.next("cus_", 14), Created: now, InvoicePrefix: s.ids.next("", 8)}
+	return &customer{ID: s.ids.next("cus_", 14), Created: now, InvoicePrefix: s.ids.next("", 8), Card: Card{Outcome: Succeeds}}
 }
 
 func (s *Sim) addCustomer(by cause, cust *customer) {
@@ -39,7 +42,7 @@ func (s *Sim) addCustomer(by cause, cust *customer) {
 
 func (s *Sim) updateCustomer(c *call) (object, *apiError) {
 	cust, ok := s.customers.get(c.id)
-	if !ok {
+	if !ok || cust.Deleted {
 		return nil, notFound("customer", c.id)
 	}
 	next := *cust
@@ -73,15 +76,38 @@ func (s *Sim) getCustomer(c *call) (object, *apiError) {
 	return renderCustomer(cust), nil
 }
 
+// deleteCustomer ends all that the customer has. Of itself only its id is left.
+func (s *Sim) deleteCustomer(c *call) (object, *apiError) {
+	cust, ok := s.customers.get(c.id)
+	if !ok || cust.Deleted {
+		return nil, notFound("customer", c.id)
+	}
+	for _, sub := range s.subscriptions.items {
+		if sub.Customer == cust.ID && !sub.over() {
+			sub.EndReason = "cancellation_requested"
+			s.cancelNow(c.cause, sub)
+		}
+	}
+	for _, cs := range s.sessions.items {
+		if cs.Customer == cust && cs.Status == sessionOpen {
+			s.expireSession(c.cause, cs)
+		}
+	}
+	s.emit(c.cause, "customer.deleted", renderCustomer(cust), nil)
+	cust.Deleted = true
+	return renderCustomer(cust), nil
+}
+
 func (s *Sim) listCustomers(c *call) (object, *apiError) {
-	email := c.str("email")
+	email, created := c.str("email"), c.created()
 	return c.page(s.customers.newest(func(cust *customer) bool {
-		return email == "" || cust.Email == email
+		return !cust.Deleted && (email == "" || cust.Email == email) && created.has(cust.Created)
 	}, renderCustomer))
 }
 
-// customerParam reads the customer parameter, which must name one if it is given.
-func (s *Sim) customerParam(c *call) string {
+// customerFilter reads whose objects a list is narrowed to. Those of a deleted
+// customer are still there.
+func (s *Sim) customerFilter(c *call) string {
 	id := c.str("customer")
 	if _, ok := s.customers.get(id); id != "" && !ok {
 		c.fail(noSuch("customer", id, "customer"))
@@ -89,9 +115,21 @@ func (s *Sim) customerParam(c *call) string {
 	return id
 }
 
+// customerParam reads the customer parameter, which must name one if it is given.
+func (s *Sim) customerParam(c *call) string {
+	id := c.str("customer")
+	if cust, ok := s.customers.get(id); id != "" && (!ok || cust.Deleted) {
+		c.fail(noSuch("customer", id, "customer"))
+	}
+	return id
+}
+
 func renderCustomer(c *customer) object {
+	if c.Deleted {
+		return object{"id": c.ID, "object": "customer", "deleted": true}
+	}
 	return object{
-		"id": c.ID, "object": "customer", "address": nil, "balance": 0, "created": c.Created.Unix(),
+		"id": c.ID, "object": "customer", "address": nil, "balance": c.Balance, "created": c.Created.Unix(),
 		"currency": orNull(c.Currency), "default_source": nil, "delinquent": false, "description": orNull(c.Description),
 		"discount": nil, "email": orNull(c.Email), "invoice_prefix": c.InvoicePrefix,
 		"invoice_settings": object{

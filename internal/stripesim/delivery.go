@@ -22,7 +22,7 @@ const (
 	clockTick    = time.Second
 )
 
-// Run delivers events, one at a time and in order, and acts on the clock until
+// Run delivers events, one at a time and to each receiver in order, and acts on the clock until
 // ctx is done. Nothing is delivered while it does not run. What was not
 // delivered stays queued for the next Run.
 func (s *Sim) Run(ctx context.Context) error {
@@ -33,9 +33,9 @@ func (s *Sim) Run(ctx context.Context) error {
 	tick := time.NewTicker(clockTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		ev, changed := s.nextPending()
-		if ev != nil {
-			s.deliver(ctx, ev)
+		ev, d, changed := s.next()
+		if d != nil {
+			s.deliver(ctx, ev, d)
 			continue
 		}
 		select {
@@ -93,78 +93,60 @@ func (s *Sim) signal() {
 func (s *Sim) progress() (settled int, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.settled < len(s.events.items) && s.events.items[s.settled].State != Pending {
+	for s.settled < len(s.events.items) && s.events.items[s.settled].state() != Pending {
 		s.settled++
 	}
 	return s.settled, s.changed
 }
 
-func (s *Sim) nextPending() (*event, <-chan struct{}) {
-	settled, changed := s.progress()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	// Attempts that cannot succeed would only use up the tries an event has.
-	if settled < len(s.events.items) && s.webhookURL != "" {
-		return s.events.items[settled], changed
+// deliver tries a delivery once.
+func (s *Sim) deliver(ctx context.Context, ev *event, d *delivery) {
+	err := s.attempt(ctx, ev, d)
+	if err != nil && ctx.Err() != nil {
+		return // a shutdown says nothing about the receiver
 	}
-	return nil, changed
-}
-
-// deliver tries one event until it is settled or ctx is done.
-func (s *Sim) deliver(ctx context.Context, ev *event) {
-	for ctx.Err() == nil {
-		err := s.attempt(ctx, ev)
-		if err != nil && ctx.Err() != nil {
-			return // a shutdown says nothing about the receiver
-		}
-		attempt, state := s.record(ev, err)
-		if state == Delivered {
-			return
-		}
-		if state == GivenUp {
-			s.log.Error("stripe simulator gave up on an event", "event", ev.ID, "type", ev.Kind, "attempts", attempt, "error", err)
-			return
-		}
+	switch attempt, state := s.record(d, err); state {
+	case GivenUp:
+		s.log.Error("stripe simulator gave up on an event", "event", ev.ID, "type", ev.Kind, "attempts", attempt, "error", err)
+	case Pending:
 		s.log.Warn("stripe simulator will retry an event", "event", ev.ID, "type", ev.Kind, "attempt", attempt, "error", err)
-		pause := time.NewTimer(firstBackoff << (attempt - 1))
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
+	case Delivered, Skipped:
 	}
 }
 
 // record keeps the outcome of an attempt. A process killed between the
 // receiver's 2xx and this delivers again: webhooks come at least once, here as
 // from Stripe.
-func (s *Sim) record(ev *event, failure error) (attempts int, state DeliveryState) {
+func (s *Sim) record(d *delivery, failure error) (attempts int, state DeliveryState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ev.Attempts++
+	d.Attempts++
 	switch {
 	case failure == nil:
-		ev.State = Delivered
-	case ev.Attempts >= maxAttempts:
-		ev.State = GivenUp
+		d.State = Delivered
+	case d.Attempts >= maxAttempts:
+		d.State = GivenUp
+	default:
+		s.wait(d, firstBackoff<<(d.Attempts-1))
 	}
 	_ = s.save() // it logs a failure, and the next save tries again
 	s.signal()
-	return ev.Attempts, ev.State
+	return d.Attempts, d.State
 }
 
 // attempt sends the event once, freshly signed, and reads the receiver's verdict.
-func (s *Sim) attempt(ctx context.Context, ev *event) error {
+func (s *Sim) attempt(ctx context.Context, ev *event, d *delivery) error {
 	s.mu.Lock()
-	target, secret, body := s.webhookURL, s.webhookSecret, ev.payload()
+	to, _ := s.receiver(d.Endpoint)
+	body := ev.payload(firstOf(to.Version, s.version))
 	s.mu.Unlock()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.URL, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
-	req.Header.Set("Stripe-Signature", sign(secret, s.now(), body))
+	req.Header.Set("Stripe-Signature", sign(to.Secret, s.now(), body))
 	req.Header.Set("User-Agent", "stripesim/1.0")
 	resp, err := s.client.Do(req)
 	if err != nil {

@@ -38,10 +38,9 @@ type event struct {
 	Created time.Time
 	// Data is encoded when it happens, so that what becomes of the object later
 	// cannot change what was said of it.
-	Data     json.RawMessage
-	By       cause
-	Attempts int
-	State    DeliveryState
+	Data       json.RawMessage
+	By         cause
+	Deliveries []*delivery
 }
 
 func (ev *event) key() string { return ev.ID }
@@ -53,11 +52,9 @@ func (s *Sim) emit(by cause, kind string, snapshot, previous object) {
 		data["previous_attributes"] = previous
 	}
 	ev := &event{
-		ID: s.ids.next("evt_1", 23), Kind: kind, Created: s.now().UTC(), By: by, Data: encode(data), State: Pending,
+		ID: s.ids.next("evt_1", 23), Kind: kind, Created: s.instant, By: by, Data: encode(data),
 	}
-	if s.webhookURL == "" { // an endpoint gets nothing from before it was registered
-		ev.State = Skipped
-	}
+	s.route(ev)
 	s.events.add(ev)
 	s.signal()
 }
@@ -101,19 +98,24 @@ func (s *Sim) Events() []Event {
 	out := make([]Event, 0, len(s.events.items))
 	for _, ev := range s.events.items {
 		out = append(out, Event{
-			ID: ev.ID, Type: ev.Kind, Created: ev.Created, Attempts: ev.Attempts, State: ev.State,
-			Payload: ev.payload(),
+			ID: ev.ID, Type: ev.Kind, Created: ev.Created, Attempts: ev.attempts(), State: ev.state(),
+			Payload: ev.payload(s.version),
 		})
 	}
 	return out
 }
 
+// retention is how long Stripe shows an event.
+const retention = 30 * 24 * time.Hour
+
+func (s *Sim) forgotten(ev *event) bool { return s.instant.Sub(ev.Created) > retention }
+
 func (s *Sim) getEvent(c *call) (object, *apiError) {
 	ev, ok := s.events.get(c.id)
-	if !ok {
+	if !ok || s.forgotten(ev) {
 		return nil, notFound("event", c.id)
 	}
-	return renderEvent(ev), nil
+	return renderEvent(ev, s.version), nil
 }
 
 func (s *Sim) listEvents(c *call) (object, *apiError) {
@@ -122,38 +124,60 @@ func (s *Sim) listEvents(c *call) (object, *apiError) {
 		kinds = append(kinds, one)
 	}
 	success, bySuccess := c.boolean("delivery_success")
-	const far = 1 << 40
-	after := max(c.integer("created[gt]", -1, 0, far)+1, c.integer("created[gte]", 0, 0, far))
-	before := min(c.integer("created[lt]", far, 0, far), c.integer("created[lte]", far-1, 0, far)+1)
+	created := c.created()
 	return c.page(s.events.newest(func(ev *event) bool {
-		at := ev.Created.Unix()
-		return at >= after && at < before && (len(kinds) == 0 || slices.Contains(kinds, ev.Kind)) &&
+		return !s.forgotten(ev) && created.has(ev.Created) && (len(kinds) == 0 || slices.ContainsFunc(kinds, ev.is)) &&
 			(!bySuccess || success == ev.wasDelivered())
-	}, renderEvent))
+	}, func(ev *event) object { return renderEvent(ev, s.version) }))
+}
+
+// is compares with a type or a group of them, as in invoice.*.
+func (ev *event) is(kind string) bool { return matches(kind, ev.Kind) }
+
+// state is that of all deliveries together: the worst of them.
+func (ev *event) state() DeliveryState {
+	state := Skipped
+	for _, d := range ev.Deliveries {
+		switch {
+		case d.State == Pending:
+			return Pending
+		case d.State == GivenUp, state == Skipped:
+			state = d.State
+		}
+	}
+	return state
+}
+
+func (ev *event) attempts() int {
+	sum := 0
+	for _, d := range ev.Deliveries {
+		sum += d.Attempts
+	}
+	return sum
 }
 
 // wasDelivered counts an event that nobody was to receive as delivered, as
 // Stripe does.
-func (ev *event) wasDelivered() bool { return ev.State == Delivered || ev.State == Skipped }
+func (ev *event) wasDelivered() bool { return ev.state() == Delivered || ev.state() == Skipped }
 
-// payload is the event as its receiver gets it, at every attempt the same: with
-// one delivery pending, which is this one.
-func (ev *event) payload() []byte {
-	sent := *ev
-	if sent.State != Skipped {
-		sent.State = Pending
-	}
-	return encode(renderEvent(&sent))
+// payload is the event as its receivers get it, at every attempt the same: with
+// all deliveries pending.
+func (ev *event) payload(version string) []byte {
+	out := renderEvent(ev, version)
+	out["pending_webhooks"] = len(ev.Deliveries)
+	return encode(out)
 }
 
-func renderEvent(ev *event) object {
+func renderEvent(ev *event, version string) object {
 	pending := 0
-	if ev.State == Pending {
-		pending = 1
+	for _, d := range ev.Deliveries {
+		if d.State == Pending {
+			pending++
+		}
 	}
 	return object{
-		"id": ev.ID, "object": "event", "api_version": apiVersion, "created": ev.Created.Unix(), "data": ev.Data,
-		"livemode": false, "pending_webhooks": pending,
+		"id": ev.ID, "object": "event", "api_version": version, "created": ev.Created.Unix(),
+		"data": reshape(ev.Data, version), "livemode": false, "pending_webhooks": pending,
 		"request": object{"id": orNull(ev.By.RequestID), "idempotency_key": orNull(ev.By.IdempotencyKey)}, "type": ev.Kind,
 	}
 }

@@ -8,8 +8,8 @@ import (
 // expandable are the fields that hold an id which can be replaced by its object.
 // Those of the last line are always null here, which Stripe accepts too.
 var expandable = []string{
-	"customer", "invoice", "latest_invoice", "product", "subscription",
-	"charge", "default_payment_method", "default_price", "payment_intent", "pending_setup_intent", "schedule", "setup_intent",
+	"charge", "customer", "invoice", "latest_charge", "latest_invoice", "payment_intent", "product", "subscription",
+	"default_payment_method", "default_price", "pending_setup_intent", "schedule", "setup_intent",
 }
 
 // maxExpandDepth is Stripe's limit; the "data" of a list counts as a level.

@@ -2,6 +2,7 @@ package stripesim
 
 import (
 	"maps"
+	"net/http"
 	"time"
 )
 
@@ -16,6 +17,35 @@ type remembered struct {
 	Path      string
 	Values    map[string]string
 	At        time.Time
+}
+
+// exclusively runs a request unless another one runs under the same key. Stripe
+// does not wait for that: it is for the caller to try again.
+func (s *Sim) exclusively(c *call, run func() answer) answer {
+	if c.IdempotencyKey == "" {
+		return run()
+	}
+	if !s.claim(c.IdempotencyKey) {
+		return answerError(keyInUse(c.IdempotencyKey))
+	}
+	defer s.unclaim(c.IdempotencyKey)
+	return run()
+}
+
+func (s *Sim) claim(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.inFlight[key] {
+		return false
+	}
+	s.inFlight[key] = true
+	return true
+}
+
+func (s *Sim) unclaim(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.inFlight, key)
 }
 
 // recall finds the stored answer for a repeated request. The same key with
@@ -46,6 +76,13 @@ func (s *Sim) remember(c *call, a answer) {
 	s.remembered[c.IdempotencyKey] = remembered{
 		Answer: a, RequestID: c.RequestID, Path: c.path, Values: maps.Clone(c.values), At: c.now,
 	}
+}
+
+func keyInUse(key string) *apiError {
+	e := idempotencyError("There is currently another in-progress request using this Idempotent Key (that probably means you submitted twice, and the other request is still going through): " +
+		key + ". Please try again later.")
+	e.status, e.code = http.StatusConflict, "idempotency_key_in_use"
+	return e
 }
 
 func idempotencyError(message string) *apiError {

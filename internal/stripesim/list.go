@@ -1,6 +1,9 @@
 package stripesim
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 const pageParams = "limit starting_after ending_before "
 
@@ -41,4 +44,24 @@ func (c *call) cursor(all []object, param string) int {
 		return 0
 	}
 	return i
+}
+
+const createdParams = "created created[gt] created[gte] created[lt] created[lte] "
+
+// span is the seconds that a list is narrowed to.
+type span struct{ from, to int64 }
+
+func (sp span) has(t time.Time) bool { return t.Unix() >= sp.from && t.Unix() < sp.to }
+
+// created reads a filter by time: one second or a range.
+func (c *call) created() span {
+	const far = 1 << 40
+	if c.str("created") != "" {
+		at := c.integer("created", 0, 0, far)
+		return span{at, at + 1}
+	}
+	return span{
+		from: max(c.integer("created[gt]", -1, 0, far)+1, c.integer("created[gte]", 0, 0, far)),
+		to:   min(c.integer("created[lt]", far, 0, far), c.integer("created[lte]", far-1, 0, far)+1),
+	}
 }

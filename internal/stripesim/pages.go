@@ -15,8 +15,10 @@ import (
 var pagesFS embed.FS
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
-	"dollars": dollars,
-	"date":    func(t time.Time) string { return t.Format("2 January 2006") },
+	"dollars":  dollars,
+	"date":     func(t time.Time) string { return t.Format("2 January 2006") },
+	"instant":  func(t time.Time) string { return t.Format("2 January 2006, 15:04:05 UTC") },
+	"cardName": func(c CardOutcome) string { return strings.ReplaceAll(string(c), "_", " ") },
 }).ParseFS(pagesFS, "pages.html"))
 
 // pageError is a refusal shown to a person.
@@ -30,6 +32,8 @@ func (e *pageError) Error() string { return "stripesim: " + e.message }
 func (s *Sim) mountPages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /c/pay/{id}", s.showCheckout)
 	mux.HandleFunc("POST /c/pay/{id}/complete", s.postComplete)
+	mux.HandleFunc("GET /{$}", s.showHome)
+	mux.HandleFunc("POST /advance", s.postAdvance)
 	mux.HandleFunc("GET /p/session/{id}", s.showPortal)
 	mux.HandleFunc("POST /p/session/{id}/confirm", s.postConfirm)
 	mux.HandleFunc("POST /p/session/{id}/change", s.postChange)
@@ -42,6 +46,10 @@ type checkoutView struct {
 	Total                  int64
 	Quantity               int64
 	AskEmail               bool
+	Once                   bool
+	TrialDays              int64
+	Cards                  []CardOutcome
+	Problem                string // what became of the last attempt
 }
 
 func (s *Sim) showCheckout(w http.ResponseWriter, r *http.Request) {
@@ -54,7 +62,7 @@ func (s *Sim) showCheckout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) viewCheckout(id string) (view checkoutView, err error) {
-	err = s.change(func(time.Time) error {
+	err = s.change(func() error {
 		cs, ok := s.sessions.get(id)
 		switch {
 		case !ok:
@@ -64,7 +72,8 @@ func (s *Sim) viewCheckout(id string) (view checkoutView, err error) {
 		}
 		view = checkoutView{
 			ID: cs.ID, Product: cs.Price.Product.Name, CancelURL: cs.CancelURL, Total: cs.total(),
-			Quantity: cs.Quantity, AskEmail: cs.Customer == nil && cs.Email == "",
+			Quantity: cs.Quantity, AskEmail: cs.Customer == nil && cs.Email == "", Once: cs.Mode == modePayment,
+			TrialDays: cs.TrialDays, Cards: pageCards(),
 		}
 		return nil
 	})
@@ -72,12 +81,28 @@ func (s *Sim) viewCheckout(id string) (view checkoutView, err error) {
 }
 
 func (s *Sim) postComplete(w http.ResponseWriter, r *http.Request) {
-	next, err := s.complete(r.PathValue("id"), strings.ToValidUTF8(r.PostFormValue("email"), "\uFFFD"))
+	id := r.PathValue("id")
+	next, err := s.complete(id, strings.ToValidUTF8(r.PostFormValue("email"), "\uFFFD"), cardOf(r))
+	var refused *pageError
+	switch {
+	case err == nil:
+		redirect(w, next)
+	case errors.As(err, &refused) && refused.status == http.StatusPaymentRequired:
+		s.showDecline(w, id, refused)
+	default:
+		showError(w, err)
+	}
+}
+
+// showDecline stays on the page, for another card.
+func (s *Sim) showDecline(w http.ResponseWriter, id string, refused *pageError) {
+	view, err := s.viewCheckout(id)
 	if err != nil {
 		showError(w, err)
 		return
 	}
-	redirect(w, next)
+	view.Problem = refused.message
+	show(w, refused.status, "checkout", view)
 }
 
 type priceView struct {
@@ -99,6 +124,7 @@ type portalView struct {
 	Done                bool
 	Subscriptions       []subscriptionView
 	Target              priceView
+	Cards               []CardOutcome // to choose from, where that is the question
 }
 
 func (s *Sim) showPortal(w http.ResponseWriter, r *http.Request) {
@@ -114,19 +140,19 @@ func (s *Sim) showPortal(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) viewPortal(id string) (view portalView, err error) {
-	err = s.change(func(time.Time) error {
+	err = s.change(func() error {
 		ps, ok := s.portals.get(id)
 		if !ok {
 			return &pageError{http.StatusNotFound, "There is no such portal session."}
 		}
 		view = portalView{ID: ps.ID, ReturnURL: ps.ReturnURL}
 		if ps.Flow != nil {
-			s.viewFlow(ps.Flow, &view)
+			s.viewFlow(ps, &view)
 			return nil
 		}
-		for _, sub := range s.subscriptions.oldestFirst() {
+		for _, sub := range s.subscriptions.items {
 			if sub.Customer == ps.Customer.ID {
-				view.Subscriptions = append(view.Subscriptions, s.viewSubscription(sub))
+				view.Subscriptions = append(view.Subscriptions, s.viewSubscription(sub, ps))
 			}
 		}
 		return nil
@@ -134,10 +160,14 @@ func (s *Sim) viewPortal(id string) (view portalView, err error) {
 	return view, err
 }
 
-func (s *Sim) viewFlow(f *portalFlow, view *portalView) {
+func (s *Sim) viewFlow(ps *portalSession, view *portalView) {
+	f := ps.Flow
 	view.Kind, view.Done = f.Kind, f.Done
+	if f.Kind == flowPayment {
+		view.Cards = pageCards()
+	}
 	if f.Subscription != nil {
-		view.Subscriptions = []subscriptionView{s.viewSubscription(f.Subscription)}
+		view.Subscriptions = []subscriptionView{s.viewSubscription(f.Subscription, ps)}
 	}
 	if f.Price != nil {
 		view.Target = viewPrice(f.Price)
@@ -146,13 +176,14 @@ func (s *Sim) viewFlow(f *portalFlow, view *portalView) {
 
 // viewSubscription offers the prices of the catalogue. One without a lookup key
 // was replaced and is kept only for those who have it.
-func (s *Sim) viewSubscription(sub *subscription) subscriptionView {
+func (s *Sim) viewSubscription(sub *subscription, ps *portalSession) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID, Status: sub.Status, Price: viewPrice(sub.Price), PeriodEnd: sub.PeriodEnd,
-		Ending: sub.CancelAtPeriodEnd, Over: sub.Status == statusCanceled,
+		Ending: sub.CancelAtPeriodEnd, Over: sub.over(),
 	}
-	for _, p := range s.prices.oldestFirst() {
-		if p != sub.Price && p.LookupKey != "" {
+	config, _ := s.configs.get(ps.Config)
+	for _, p := range s.prices.items {
+		if p != sub.Price && config.offers(p) && p.LookupKey != "" && !p.Archived && p.Months == sub.Price.Months {
 			v.Others = append(v.Others, viewPrice(p))
 		}
 	}
@@ -165,7 +196,7 @@ func viewPrice(p *price) priceView {
 
 func (s *Sim) postConfirm(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
-	next, err := s.confirmFlow(id)
+	next, err := s.confirmFlow(id, cardOf(r))
 	if err != nil {
 		showError(w, err)
 		return
@@ -174,35 +205,30 @@ func (s *Sim) postConfirm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Sim) postChange(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(sub *subscription, _ time.Time) error {
+	s.act(w, r, func(ps *portalSession, sub *subscription) error {
 		to, ok := s.prices.get(r.PostFormValue("price"))
 		if !ok {
 			return &pageError{http.StatusNotFound, "There is no such price."}
 		}
-		s.changePlan(sub, to, sub.Quantity)
-		return nil
+		return s.changePlan(ps, sub, to, sub.Quantity)
 	})
 }
 
 func (s *Sim) postCancel(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(sub *subscription, now time.Time) error {
-		if r.PostFormValue("when") == "now" {
-			s.cancelNow(cause{}, sub, now)
-			return nil
-		}
-		s.setCancelAtPeriodEnd(sub, true, now)
+	s.act(w, r, func(_ *portalSession, sub *subscription) error {
+		s.cancelByHand(sub, r.PostFormValue("when") != "now")
 		return nil
 	})
 }
 
 func (s *Sim) postResume(w http.ResponseWriter, r *http.Request) {
-	s.act(w, r, func(sub *subscription, now time.Time) error {
-		s.setCancelAtPeriodEnd(sub, false, now)
+	s.act(w, r, func(_ *portalSession, sub *subscription) error {
+		s.setCancelAtPeriodEnd(sub, false)
 		return nil
 	})
 }
 
-func (s *Sim) act(w http.ResponseWriter, r *http.Request, change func(*subscription, time.Time) error) {
+func (s *Sim) act(w http.ResponseWriter, r *http.Request, change func(*portalSession, *subscription) error) {
 	id, sub := r.PathValue("id"), r.PostFormValue("subscription")
 	if err := s.portalAction(id, sub, change); err != nil {
 		showError(w, err)

@@ -14,6 +14,7 @@ const (
 type portalSession struct {
 	ID        string
 	URL       string
+	Config    string
 	Customer  *customer
 	Created   time.Time
 	ReturnURL string
@@ -38,16 +39,46 @@ type portalFlow struct {
 func (s *Sim) createPortal(c *call) (object, *apiError) {
 	ps := &portalSession{Created: c.now, ReturnURL: c.webURL("return_url"), Locale: c.str("locale")}
 	ps.Customer, _ = s.customers.get(s.customerParam(c))
+	config := s.configParam(c)
 	if c.has("flow_data") && c.err == nil {
 		ps.Flow = s.readFlow(c, ps.Customer)
+		config.allow(c, ps.Flow)
 	}
 	if c.err != nil {
 		return nil, c.err
 	}
-	ps.ID = s.ids.next("bps_1", 23)
+	ps.ID, ps.Config, ps.ReturnURL = s.ids.next("bps_1", 23), config.ID, firstOf(ps.ReturnURL, config.ReturnURL)
 	ps.URL = s.baseURL + "/p/session/" + ps.ID
 	s.portals.add(ps)
 	return s.renderPortal(ps), nil
+}
+
+// configParam reads the configuration, which is the account's default unless it
+// is named.
+func (s *Sim) configParam(c *call) *portalConfig {
+	id := c.str("configuration")
+	if id == "" {
+		return s.configs.items[0]
+	}
+	pc, ok := s.configs.get(id)
+	if !ok {
+		c.fail(noSuch("configuration", id, "configuration"))
+		return s.configs.items[0]
+	}
+	return pc
+}
+
+// allow refuses a flow for what the configuration does not let customers do.
+func (pc *portalConfig) allow(c *call, f *portalFlow) {
+	switch {
+	case c.err != nil:
+	case f.Kind == flowUpdate && !pc.offers(f.Price):
+		c.fail(invalid("flow_data[subscription_update_confirm]", "This subscription cannot be updated because the subscription update feature in your portal configuration is disabled, or does not have this price."))
+	case f.Kind == flowCancel && !pc.CanCancel:
+		c.fail(invalid("flow_data[subscription_cancel]", "The subscription cancel feature in your portal configuration is disabled."))
+	case f.Kind == flowPayment && !pc.CanChangeCard:
+		c.fail(invalid("flow_data[type]", "The payment method update feature in your portal configuration is disabled."))
+	}
 }
 
 func (s *Sim) readFlow(c *call, cust *customer) *portalFlow {
@@ -92,7 +123,7 @@ func (s *Sim) readFlowUpdate(c *call, cust *customer, f *portalFlow) {
 	}
 	f.Price = f.Subscription.Price
 	if c.has(confirm + "[items][0][price]") {
-		f.Price = s.priceParam(c, confirm+"[items][0][price]")
+		f.Price = s.recurringParam(c, confirm+"[items][0][price]")
 	}
 	f.Quantity = c.integer(confirm+"[items][0][quantity]", f.Subscription.Quantity, 1, 1_000_000)
 }
@@ -103,7 +134,7 @@ func (s *Sim) flowSubscription(c *call, cust *customer, name string) *subscripti
 	switch {
 	case !ok || sub.Customer != cust.ID:
 		c.fail(noSuch("subscription", c.str(name), name))
-	case sub.Status == statusCanceled:
+	case sub.over():
 		c.fail(invalid(name, "The subscription "+sub.ID+" is canceled and cannot be changed in the portal."))
 	}
 	return sub
@@ -111,8 +142,8 @@ func (s *Sim) flowSubscription(c *call, cust *customer, name string) *subscripti
 
 // portalAction finds the session and the subscription behind a button of the
 // whole portal and runs the change.
-func (s *Sim) portalAction(sessionID, subID string, change func(*subscription, time.Time) error) error {
-	return s.change(func(now time.Time) error {
+func (s *Sim) portalAction(sessionID, subID string, change func(*portalSession, *subscription) error) error {
+	return s.change(func() error {
 		ps, ok := s.portals.get(sessionID)
 		switch {
 		case !ok:
@@ -127,28 +158,36 @@ func (s *Sim) portalAction(sessionID, subID string, change func(*subscription, t
 		if sub.Customer != ps.Customer.ID { // to one customer, those of the others do not exist
 			return &pageError{http.StatusNotFound, "There is no subscription " + subID + "."}
 		}
-		return change(sub, now)
+		return change(ps, sub)
 	})
 }
 
-// changePlan moves a subscription to another price, from now, for the rest of
-// the period and without proration.
-func (s *Sim) changePlan(sub *subscription, to *price, quantity int64) {
+// changePlan moves a subscription to another price, from now, and prorates that
+// as the configuration says. What is not paid is not changed.
+func (s *Sim) changePlan(ps *portalSession, sub *subscription, to *price, quantity int64) error {
 	next := *sub
 	next.Price, next.Quantity = to, quantity
-	s.replaceSubscription(cause{}, sub, next)
+	config, _ := s.configs.get(ps.Config)
+	if !config.offers(to) {
+		return &pageError{http.StatusForbidden, "The portal does not offer this plan."}
+	}
+	how := planChange{proration: config.Proration, payment: errorIfIncomplete, at: s.instant}
+	if failure := s.changeSubscription(cause{}, sub, next, how); failure != nil {
+		return &pageError{http.StatusPaymentRequired, failure.message + " Nothing was changed."}
+	}
+	return nil
 }
 
 // confirmFlow does what the session asks for, once, and returns where to go next.
-func (s *Sim) confirmFlow(sessionID string) (redirect string, err error) {
-	err = s.change(func(now time.Time) error {
-		redirect, err = s.confirm(sessionID, now)
+func (s *Sim) confirmFlow(sessionID string, card *Card) (redirect string, err error) {
+	err = s.change(func() error {
+		redirect, err = s.confirm(sessionID, card)
 		return err
 	})
 	return redirect, err
 }
 
-func (s *Sim) confirm(sessionID string, now time.Time) (redirect string, err error) {
+func (s *Sim) confirm(sessionID string, card *Card) (redirect string, err error) {
 	ps, ok := s.portals.get(sessionID)
 	switch {
 	case !ok:
@@ -167,9 +206,15 @@ func (s *Sim) confirm(sessionID string, now time.Time) (redirect string, err err
 	}
 	switch f.Kind {
 	case flowUpdate:
-		s.changePlan(f.Subscription, f.Price, f.Quantity)
+		if err := s.changePlan(ps, f.Subscription, f.Price, f.Quantity); err != nil {
+			return "", err
+		}
 	case flowCancel:
-		s.setCancelAtPeriodEnd(f.Subscription, true, now)
+		s.setCancelAtPeriodEnd(f.Subscription, true)
+	case flowPayment:
+		if card != nil {
+			ps.Customer.Card = *card
+		}
 	}
 	f.Done = true
 	return firstOf(f.AfterURL, ps.ReturnURL), nil
@@ -181,7 +226,7 @@ func (s *Sim) renderPortal(ps *portalSession) object {
 		flow = renderFlow(ps.Flow)
 	}
 	return object{
-		"id": ps.ID, "object": "billing_portal.session", "configuration": s.portalConfig, "created": ps.Created.Unix(),
+		"id": ps.ID, "object": "billing_portal.session", "configuration": ps.Config, "created": ps.Created.Unix(),
 		"customer": ps.Customer.ID, "flow": flow, "livemode": false, "locale": orNull(ps.Locale), "on_behalf_of": nil,
 		"return_url": orNull(ps.ReturnURL), "url": ps.URL,
 	}

@@ -2,6 +2,7 @@ package stripesim_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,6 +18,12 @@ func (b *bundle) portal(t *testing.T, sub *stripe.Subscription, flow *stripe.Bil
 	return page(t, ps.URL)
 }
 
+var changeStory = []string{
+	"invoiceitem.created", "invoiceitem.created", "invoice.created", "customer.subscription.updated",
+	"payment_intent.created", "invoice.finalized", "charge.succeeded", "payment_intent.succeeded", "invoice.paid",
+	"invoice.payment_succeeded",
+}
+
 func TestPortalConfirmsAPlanChange(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -24,7 +31,7 @@ func TestPortalConfirmsAPlanChange(t *testing.T) {
 	path := b.portal(t, sub, b.updateFlow(t, sub, "scale"))
 	shown := b.do(t, "GET", path, "")
 	require.Equal(t, http.StatusOK, shown.status)
-	for _, want := range []string{"no money moves", "Starter", "Scale", "$499.00", "no proration", "Confirm"} {
+	for _, want := range []string{"no money moves", "Starter", "Scale", "$499.00", "at once", "Confirm"} {
 		require.Contains(t, shown.raw, want)
 	}
 	require.Equal(t, http.StatusConflict, b.do(t, "POST", path+"/cancel", "when=now&subscription="+sub.ID).status, "this session is for one change")
@@ -33,7 +40,7 @@ func TestPortalConfirmsAPlanChange(t *testing.T) {
 	done := b.do(t, "POST", path+"/confirm", "")
 	require.Equal(t, http.StatusSeeOther, done.status)
 	require.Equal(t, "http://app.test/changed", done.header.Get("Location"))
-	require.Equal(t, []string{"customer.subscription.updated"}, b.eventTypes(before))
+	require.Equal(t, changeStory, b.eventTypes(before))
 	require.Equal(t, "scale", b.get(t, sub.ID).Items.Data[0].Price.LookupKey)
 	require.Equal(t, http.StatusConflict, b.do(t, "POST", path+"/confirm", "").status)
 	require.Equal(t, http.StatusOK, b.do(t, "GET", path, "").status)
@@ -53,15 +60,17 @@ func TestPortalConfirmsACancellation(t *testing.T) {
 	require.True(t, b.get(t, sub.ID).CancelAtPeriodEnd)
 }
 
-func TestPortalKnowsNoPaymentMethods(t *testing.T) {
+func TestPortalChangesTheCard(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	sub := b.subscribe(t, "starter")
 	path := b.portal(t, sub, &stripe.BillingPortalSessionFlowDataParams{Type: stripe.String("payment_method_update")})
-	require.Contains(t, b.do(t, "GET", path, "").raw, "no payment methods")
+	require.Contains(t, b.do(t, "GET", path, "").raw, "requires authentication")
 	before := len(b.sim.Events())
-	require.Equal(t, http.StatusSeeOther, b.do(t, "POST", path+"/confirm", "").status)
+	require.Equal(t, http.StatusSeeOther, b.do(t, "POST", path+"/confirm", "card=declines").status)
 	require.Empty(t, b.eventTypes(before))
+	b.sim.Advance(32 * aDay)
+	require.Equal(t, stripe.SubscriptionStatusPastDue, b.get(t, sub.ID).Status)
 }
 
 func TestWholePortal(t *testing.T) {
@@ -90,10 +99,9 @@ func TestWholePortal(t *testing.T) {
 	require.Zero(t, b.get(t, sub.ID).CanceledAt)
 	press("cancel", "when=now")
 	require.Equal(t, stripe.SubscriptionStatusCanceled, b.get(t, sub.ID).Status)
-	require.Equal(t, []string{
-		"customer.subscription.updated", "customer.subscription.updated", "customer.subscription.updated",
-		"customer.subscription.deleted",
-	}, b.eventTypes(before))
+	require.Equal(t, append(slices.Clone(changeStory),
+		"customer.subscription.updated", "customer.subscription.updated", "customer.subscription.deleted",
+	), b.eventTypes(before))
 
 	require.Equal(t, http.StatusConflict, b.do(t, "POST", path+"/resume", "subscription="+sub.ID).status)
 	require.Equal(t, http.StatusConflict, b.do(t, "POST", path+"/confirm", "").status)

@@ -47,6 +47,8 @@ func account(t *testing.T, sim *stripesim.Sim) map[string]string {
 	out := map[string]string{}
 	for _, list := range []string{
 		"/v1/customers", "/v1/prices", "/v1/checkout/sessions", "/v1/subscriptions?status=all", "/v1/events",
+		"/v1/invoices", "/v1/invoiceitems", "/v1/charges", "/v1/payment_intents", "/v1/webhook_endpoints", "/v1/refunds", "/v1/disputes",
+		"/v1/products", "/v1/billing_portal/configurations",
 	} {
 		base, _, _ := strings.Cut(list, "?")
 		next := list
@@ -244,7 +246,7 @@ func continueLife(t *testing.T, b *bundle, openCheckout, openFlow string, sub *s
 	sessions := b.do(t, "GET", "/v1/checkout/sessions?customer="+sub.Customer.ID, "").body["data"].([]any)
 	require.Equal(t, "moved@example.com", sessions[0].(map[string]any)["customer_details"].(map[string]any)["email"])
 
-	b.clock.Set(time.Unix(sub.CurrentPeriodEnd, 0))
+	b.clock.Set(time.Unix(sub.CurrentPeriodEnd, 0).Add(time.Hour))
 	ended := b.do(t, "GET", "/v1/subscriptions/"+sub.ID, "").body
 	require.Equal(t, "canceled", ended["status"])
 	list := b.do(t, "GET", "/v1/subscriptions", "").body["data"].([]any)

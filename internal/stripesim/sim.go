@@ -83,14 +83,28 @@ type Sim struct {
 	sessions      collection[*checkoutSession]
 	subscriptions collection[*subscription]
 	invoices      collection[*invoice]
+	items         collection[*invoiceItem]
+	intents       collection[*paymentIntent]
+	charges       collection[*charge]
+	refunds       collection[*refund]
+	disputes      collection[*dispute]
 	portals       collection[*portalSession]
 	events        collection[*event]
-	portalConfig  string
+	configs       collection[*portalConfig]
 	remembered    map[string]remembered
+	skew          time.Duration // of the simulated time
+	dunning       Dunning
+	endpoints     collection[*endpoint]
+	version       string // of the API, as events are rendered
 
+	instant time.Time     // of what is happening now, which may be catching up with the clock
 	settled int           // events before this index need no more delivery
 	changed chan struct{} // closed and replaced whenever an event is queued or settled
 	running bool
+	held    bool // Run sends nothing
+
+	faults   []Fault
+	inFlight map[string]bool // idempotency keys of running requests
 }
 
 // New checks the configuration and returns a simulator that holds what its
@@ -110,13 +124,16 @@ func New(cfg Config) (*Sim, error) {
 		webhookSecret: cfg.WebhookSecret,
 		stateFile:     cfg.StateFile,
 		remembered:    map[string]remembered{},
+		dunning:       defaultDunning(),
+		version:       apiVersion,
+		inFlight:      map[string]bool{},
 		changed:       make(chan struct{}),
 	}
 	if err := s.load(); err != nil {
 		return nil, fmt.Errorf("stripesim: %w", err)
 	}
-	if s.portalConfig == "" {
-		s.portalConfig = s.ids.next("bpc_", 24)
+	if len(s.configs.items) == 0 {
+		s.configs.add(s.defaultConfig())
 	}
 	s.loadCatalogue(cfg.Prices)
 	// The first read may already tell somebody the ids of the catalogue.
@@ -161,8 +178,8 @@ func (s *Sim) SetWebhook(target, secret string) {
 	s.webhookURL, s.webhookSecret = target, secret
 }
 
-// Handler serves the API under /v1/ and the hosted pages under /c/pay/ and
-// /p/session/.
+// Handler serves the API under /v1/, the hosted pages under /c/pay/ and
+// /p/session/, a home page and the controls of the simulator under /sim/.
 func (s *Sim) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range s.routes() {
@@ -170,52 +187,22 @@ func (s *Sim) Handler() http.Handler {
 	}
 	mux.Handle("/v1/", s.endpoint(route{}))
 	s.mountPages(mux)
+	s.mountControl(mux)
 	return mux
-}
-
-// Advance does what the clock has made due: expires sessions, renews
-// subscriptions and ends the cancelled ones. Requests and Run do this by
-// themselves; a test that moves its clock may ask for it.
-func (s *Sim) Advance() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := len(s.events.items)
-	s.advance(s.now().UTC())
-	// Whatever the clock does is an event. Run asks every second, and without one
-	// there is no need to look through the state for something to save.
-	if len(s.events.items) > before {
-		_ = s.save() // it logs a failure, and the next save tries again
-	}
 }
 
 // change runs what a person or the clock does, once the clock has had its due,
 // and returns when the outcome is saved.
-func (s *Sim) change(do func(now time.Time) error) error {
+func (s *Sim) change(do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now().UTC()
-	s.advance(now)
-	err := do(now)
+	s.tick()
+	err := do()
 	// Even a refusal may tell what the clock did just now.
 	if unsaved := s.save(); unsaved != nil {
 		return unsaved
 	}
 	return err
-}
-
-func (s *Sim) advance(now time.Time) {
-	for _, cs := range s.sessions.oldestFirst() {
-		if cs.Status == sessionOpen && !now.Before(cs.ExpiresAt) {
-			s.expireSession(cause{}, cs)
-		}
-	}
-	for _, sub := range s.subscriptions.oldestFirst() {
-		// A clock that jumped by months has made several periods due, and Stripe
-		// would have sent the events of each.
-		for sub.Status == statusActive && !now.Before(sub.PeriodEnd) {
-			s.endPeriod(sub)
-		}
-	}
 }
 
 // isLiveKey knows secret and restricted keys, sk_live_ and rk_live_.

@@ -21,10 +21,16 @@ import (
 // specPaths are the operations of Stripe's published description that the
 // simulator has. The description of the other 400 is not loaded.
 var specPaths = []string{
-	"/v1/customers", "/v1/customers/{customer}", "/v1/prices", "/v1/prices/{price}", "/v1/products/{id}",
+	"/v1/customers", "/v1/customers/{customer}", "/v1/prices", "/v1/prices/{price}", "/v1/products", "/v1/products/{id}",
+	"/v1/billing_portal/configurations", "/v1/billing_portal/configurations/{configuration}",
 	"/v1/checkout/sessions", "/v1/checkout/sessions/{session}", "/v1/checkout/sessions/{session}/expire",
 	"/v1/billing_portal/sessions", "/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}",
-	"/v1/invoices/{invoice}", "/v1/events", "/v1/events/{id}",
+	"/v1/invoices", "/v1/invoices/{invoice}", "/v1/invoices/{invoice}/lines", "/v1/invoices/{invoice}/finalize",
+	"/v1/invoices/{invoice}/pay", "/v1/invoices/{invoice}/void", "/v1/invoices/{invoice}/mark_uncollectible",
+	"/v1/invoiceitems", "/v1/invoiceitems/{invoiceitem}", "/v1/charges", "/v1/charges/{charge}", "/v1/refunds", "/v1/refunds/{refund}", "/v1/disputes", "/v1/disputes/{dispute}",
+	"/v1/subscriptions/{subscription}/resume",
+	"/v1/payment_intents", "/v1/payment_intents/{intent}", "/v1/events", "/v1/events/{id}",
+	"/v1/webhook_endpoints", "/v1/webhook_endpoints/{webhook_endpoint}",
 }
 
 // olderField is a field of 2023-10-16 that the published description, which is
@@ -73,6 +79,17 @@ var olderFields = []olderField{
 	{"line_item", "unit_amount_excluding_tax", "string?", toTaxes},
 	{"line_item", "tax_amounts", "array", toTaxes},
 	{"line_item", "tax_rates", "array", toTaxes},
+
+	{"line_item", "invoice_item", "string?", toParent},
+
+	{"invoiceitem", "price", "object?", toParent},
+	{"invoiceitem", "subscription", "string?", toParent},
+	{"invoiceitem", "subscription_item", "string", toParent},
+	{"invoiceitem", "unit_amount", "integer?", toParent},
+	{"invoiceitem", "unit_amount_decimal", "string?", toParent},
+
+	{"charge", "invoice", "string?", toPaid},
+	{"payment_intent", "invoice", "string?", toPaid},
 
 	{"product", "features", "array", "renamed to marketing_features in 2024-04-10"},
 	{"product", "type", "string", dropped},
@@ -230,6 +247,7 @@ func TestKnownDifferencesAreReal(t *testing.T) {
 	published := loadSpec()
 	types := map[string]any{
 		"subscription": stripe.Subscription{}, "invoice": stripe.Invoice{}, "line_item": stripe.InvoiceLineItem{},
+		"invoiceitem": stripe.InvoiceItem{}, "charge": stripe.Charge{}, "payment_intent": stripe.PaymentIntent{},
 		"product": stripe.Product{}, "recurring": stripe.PriceRecurring{}, "checkout.session": stripe.CheckoutSession{},
 	}
 	for _, f := range olderFields {

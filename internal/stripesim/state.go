@@ -10,12 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // stateFormat is the format of the state file. Whoever changes an exported field
 // of a stored type raises it: to guess at another format would lose objects
 // that a product's database points at.
-const stateFormat = 1
+const stateFormat = 2
 
 // snapshot is the simulator as the state file holds it. It points into the
 // simulator: encoding it reads the account, decoding into it restores it.
@@ -30,17 +31,30 @@ type snapshot struct {
 	Sessions      *[]*checkoutSession
 	Subscriptions *[]*subscription
 	Invoices      *[]*invoice
+	InvoiceItems  *[]*invoiceItem
+	Intents       *[]*paymentIntent
+	Charges       *[]*charge
+	Refunds       *[]*refund
+	Disputes      *[]*dispute
 	Portals       *[]*portalSession
 	Events        *[]*event
-	PortalConfig  *string
+	Configs       *[]*portalConfig
 	Remembered    *map[string]remembered
+	Skew          *time.Duration
+	Dunning       *Dunning
+	Endpoints     *[]*endpoint
+	Version       *string
 }
 
 func (s *Sim) snapshot() *snapshot {
 	return &snapshot{
 		Format: stateFormat, Products: &s.products.items, Prices: &s.prices.items, Customers: &s.customers.items,
 		Sessions: &s.sessions.items, Subscriptions: &s.subscriptions.items, Invoices: &s.invoices.items,
-		Portals: &s.portals.items, Events: &s.events.items, PortalConfig: &s.portalConfig, Remembered: &s.remembered,
+		InvoiceItems: &s.items.items, Intents: &s.intents.items, Charges: &s.charges.items,
+		Refunds: &s.refunds.items, Disputes: &s.disputes.items,
+		Portals: &s.portals.items, Events: &s.events.items, Configs: &s.configs.items, Remembered: &s.remembered,
+		Skew: &s.skew, Dunning: &s.dunning,
+		Endpoints: &s.endpoints.items, Version: &s.version,
 	}
 }
 
@@ -91,7 +105,7 @@ func (s *Sim) restore(content []byte) error {
 func (s *Sim) index() error {
 	return cmp.Or(
 		s.products.index(), s.prices.index(), s.customers.index(), s.sessions.index(),
-		s.subscriptions.index(), s.invoices.index(), s.portals.index(), s.events.index(),
+		s.subscriptions.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.refunds.index(), s.disputes.index(), s.endpoints.index(), s.portals.index(), s.configs.index(), s.events.index(),
 	)
 }
 
@@ -148,55 +162,4 @@ func removeLeftovers(path string) {
 			_ = os.Remove(filepath.Join(folder, entry.Name()))
 		}
 	}
-}
-
-// relink makes one object again of what the file holds several times. Objects
-// point at each other, and JSON follows a pointer: a subscription is written
-// with a copy of its price. Of such a copy only the id counts.
-func (s *Sim) relink() error {
-	var errs []error
-	for _, p := range s.prices.items {
-		errs = append(errs, relink(&s.products, &p.Product))
-	}
-	for _, sub := range s.subscriptions.items {
-		cust := &customer{ID: sub.Customer}
-		errs = append(errs, relink(&s.prices, &sub.Price), relink(&s.customers, &cust))
-	}
-	for _, inv := range s.invoices.items {
-		errs = append(errs, relink(&s.customers, &inv.Customer), relink(&s.prices, &inv.Sold.Price))
-	}
-	for _, cs := range s.sessions.items {
-		errs = append(errs, relink(&s.prices, &cs.Price))
-		if cs.Customer != nil {
-			errs = append(errs, relink(&s.customers, &cs.Customer))
-		}
-	}
-	for _, ps := range s.portals.items {
-		errs = append(errs, relink(&s.customers, &ps.Customer), s.relinkFlow(ps.Flow))
-	}
-	return cmp.Or(errs...)
-}
-
-func (s *Sim) relinkFlow(f *portalFlow) error {
-	var errs []error
-	if f != nil && f.Subscription != nil {
-		errs = append(errs, relink(&s.subscriptions, &f.Subscription))
-	}
-	if f != nil && f.Price != nil {
-		errs = append(errs, relink(&s.prices, &f.Price))
-	}
-	return cmp.Or(errs...)
-}
-
-func relink[T keyed](c *collection[T], ref *T) error {
-	var none T
-	if *ref == none {
-		return fmt.Errorf("a %T is missing", none)
-	}
-	item, ok := c.get((*ref).key())
-	if !ok {
-		return fmt.Errorf("%s is referred to and not there", (*ref).key())
-	}
-	*ref = item
-	return nil
 }

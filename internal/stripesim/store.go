@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"sync"
-	"time"
 )
 
 // object is a Stripe object on its way to JSON.
@@ -50,13 +49,15 @@ func (c *collection[T]) index() error {
 	return nil
 }
 
+func (c *collection[T]) remove(item T) {
+	delete(c.byID, item.key())
+	c.items = slices.DeleteFunc(c.items, func(other T) bool { return other == item })
+}
+
 func (c *collection[T]) get(id string) (T, bool) {
 	item, ok := c.byID[id]
 	return item, ok
 }
-
-// oldestFirst copies, so that what a loop does may add to the collection.
-func (c *collection[T]) oldestFirst() []T { return slices.Clone(c.items) }
 
 // newest renders the items that match, newest first.
 func (c *collection[T]) newest(match func(T) bool, render func(T) object) []object {
@@ -82,6 +83,12 @@ func (s *Sim) find(id string) (object, bool) {
 	}
 	if p, ok := s.products.get(id); ok {
 		return renderProduct(p), true
+	}
+	if pi, ok := s.intents.get(id); ok {
+		return renderIntent(pi), true
+	}
+	if ch, ok := s.charges.get(id); ok {
+		return renderCharge(ch), true
 	}
 	return nil, false
 }
@@ -132,30 +139,12 @@ func (g *idSource) draw(n int) string {
 	return string(b)
 }
 
-// addMonths is the n-th monthly anniversary of t in UTC. A day the month does
-// not have becomes its last day, always counted from t, so that 31 January is
-// followed by 28 February and then by 31 March.
-func addMonths(t time.Time, n int) time.Time {
-	t = t.UTC()
-	first := time.Date(t.Year(), t.Month()+time.Month(n), 1, t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
-	last := first.AddDate(0, 1, -1).Day()
-	return first.AddDate(0, 0, min(t.Day(), last)-1)
-}
-
 // orNull is Stripe's habit of showing an unset string as null.
 func orNull(s string) any {
 	if s == "" {
 		return nil
 	}
 	return s
-}
-
-// unixOrNull shows an instant that has not happened as null.
-func unixOrNull(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.Unix()
 }
 
 // listOf is Stripe's envelope for a list inside another object.

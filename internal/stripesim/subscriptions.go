@@ -2,12 +2,19 @@ package stripesim
 
 import (
 	"net/http"
+	"slices"
 	"time"
 )
 
 const (
-	statusActive   = "active"
-	statusCanceled = "canceled"
+	statusActive            = "active"
+	statusCanceled          = "canceled"
+	statusIncomplete        = "incomplete"
+	statusIncompleteExpired = "incomplete_expired"
+	statusPastDue           = "past_due"
+	statusPaused            = "paused"
+	statusTrialing          = "trialing"
+	statusUnpaid            = "unpaid"
 )
 
 type subscription struct {
@@ -22,50 +29,42 @@ type subscription struct {
 	Quantity int64
 
 	Status            string
-	Cycle             int // whole periods since created, from which addMonths counts
+	Anchor            time.Time // from which periods are counted
+	Cycle             int       // whole periods since Anchor; -1 in a trial, which ends there
 	PeriodStart       time.Time
 	PeriodEnd         time.Time
+	TrialStart        time.Time
+	TrialEnd          time.Time
+	TrialWarned       bool
+	NoCardBehavior    string // at the end of a trial
+	Pause             string // what becomes of invoices while collection is paused
+	ResumesAt         time.Time
+	Pending           *pendingUpdate
 	CancelAtPeriodEnd bool
 	CanceledAt        time.Time // when the end was asked for
 	EndedAt           time.Time // when it came
+	EndReason         string
 	Comment           string
 	Feedback          string
 	LatestInvoice     string
 }
 
+// pendingUpdate is a change of plan that waits for its payment.
+type pendingUpdate struct {
+	Price     *price
+	Quantity  int64
+	Invoice   string
+	ExpiresAt time.Time
+}
+
 func (sub *subscription) key() string { return sub.ID }
 
-// subscribe starts a subscription with its first, paid invoice and emits both
-// stories in the order of a real checkout.
-func (s *Sim) subscribe(cust *customer, sub *subscription, now time.Time) *invoice {
-	sub.ID, sub.ItemID = s.ids.next("sub_1", 23), s.ids.next("si_", 14)
-	sub.Customer, sub.Created, sub.Status = cust.ID, now, statusActive
-	sub.PeriodStart, sub.PeriodEnd = addMonths(now, 0), addMonths(now, 1)
-	cust.Currency = currency
-	s.subscriptions.add(sub)
-	inv := s.newInvoice(cust, sub, "subscription_create", now)
-	s.emit(cause{}, "customer.subscription.created", renderSubscription(sub), nil)
-	s.settleInvoice(inv)
-	return inv
+// over says whether nothing brings the subscription back.
+func (sub *subscription) over() bool {
+	return sub.Status == statusCanceled || sub.Status == statusIncompleteExpired
 }
 
-// endPeriod renews a subscription whose period is over, or ends it when that was
-// asked for.
-func (s *Sim) endPeriod(sub *subscription) {
-	at := sub.PeriodEnd
-	if sub.CancelAtPeriodEnd {
-		sub.Status, sub.EndedAt = statusCanceled, at
-		s.emit(cause{}, "customer.subscription.deleted", renderSubscription(sub), nil)
-		return
-	}
-	before := renderSubscription(sub)
-	sub.Cycle++
-	sub.PeriodStart, sub.PeriodEnd = at, addMonths(sub.Created, sub.Cycle+1)
-	cust, _ := s.customers.get(sub.Customer)
-	inv := s.newInvoice(cust, sub, "subscription_cycle", at)
-	s.emitUpdate(cause{}, "customer.subscription.updated", before, renderSubscription(sub))
-	s.settleInvoice(inv)
-}
+func (sub *subscription) amount() int64 { return sub.Price.UnitAmount * sub.Quantity }
 
 func (s *Sim) getSubscription(c *call) (object, *apiError) {
 	sub, ok := s.subscriptions.get(c.id)
@@ -76,11 +75,12 @@ func (s *Sim) getSubscription(c *call) (object, *apiError) {
 }
 
 func (s *Sim) listSubscriptions(c *call) (object, *apiError) {
-	cust, priceID := s.customerParam(c), c.str("price")
-	status := c.oneOf("status", statusActive, "all", statusCanceled, "ended", "incomplete", "incomplete_expired",
-		"past_due", "paused", "trialing", "unpaid")
+	cust, priceID, created := s.customerFilter(c), c.str("price"), c.created()
+	status := c.oneOf("status", statusActive, "all", statusCanceled, "ended", statusIncomplete, statusIncompleteExpired,
+		statusPastDue, statusPaused, statusTrialing, statusUnpaid)
 	return c.page(s.subscriptions.newest(func(sub *subscription) bool {
-		return (cust == "" || sub.Customer == cust) && (priceID == "" || sub.Price.ID == priceID) && sub.hasStatus(status)
+		return (cust == "" || sub.Customer == cust) && (priceID == "" || sub.Price.ID == priceID) &&
+			sub.hasStatus(status) && created.has(sub.Created)
 	}, renderSubscription))
 }
 
@@ -92,150 +92,99 @@ func (sub *subscription) hasStatus(filter string) bool {
 	case "all":
 		return true
 	case "ended":
-		return sub.Status == statusCanceled
+		return sub.over()
 	}
 	return sub.Status == filter
 }
 
-func (s *Sim) updateSubscription(c *call) (object, *apiError) {
-	sub, ok := s.subscriptions.get(c.id)
-	if !ok {
-		return nil, notFound("subscription", c.id)
-	}
-	next := *sub
-	s.readUpdate(c, &next)
-	if c.err != nil {
-		return nil, c.err
-	}
-	s.replaceSubscription(c.cause, sub, next)
-	return renderSubscription(sub), nil
-}
-
-// replaceSubscription is the one place where a living subscription changes.
-func (s *Sim) replaceSubscription(by cause, sub *subscription, next subscription) {
-	before := renderSubscription(sub)
-	*sub = next
-	s.emitUpdate(by, "customer.subscription.updated", before, renderSubscription(sub))
-}
-
-func (s *Sim) readUpdate(c *call, next *subscription) {
-	c.oneOf("proration_behavior", "always_invoice", "create_prorations", "none")
-	// A pending update waits for its payment, and Stripe lets only items and
-	// proration wait.
-	behavior := c.oneOf("payment_behavior", "allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
-	stop, given := c.boolean("cancel_at_period_end")
-	if behavior == "pending_if_incomplete" && (given || c.has("metadata") || c.has("description")) {
-		c.fail(invalid("payment_behavior", "With payment_behavior pending_if_incomplete only items and proration can be updated."))
-	}
-	if next.Status == statusCanceled && (given || c.has("items")) {
-		c.fail(invalid("", "A canceled subscription can only update its cancellation_details and metadata."))
-	}
-	if given && stop != next.CancelAtPeriodEnd {
-		next.scheduleCancel(stop, c.now)
-	}
-	s.readItem(c, next)
-	readCancellation(c, next)
-	if c.has("description") {
-		next.Description = c.str("description")
-	}
-	next.Metadata = c.merge("metadata", next.Metadata)
-}
-
-func (s *Sim) readItem(c *call, next *subscription) {
-	if !c.has("items") {
-		return
-	}
-	c.onlyOne("items")
-	switch id := c.str("items[0][id]"); id {
-	case next.ItemID:
-	case "":
-		// Stripe would add a second item here, which is how people get billed twice.
-		c.fail(notSimulated("items[0][id]", "adding a subscription item: items[0][id] is missing"))
-	default:
-		c.fail(noSuch("subscription_item", id, "items[0][id]"))
-	}
-	if c.has("items[0][price]") {
-		next.Price = s.priceParam(c, "items[0][price]")
-	}
-	next.Quantity = c.integer("items[0][quantity]", next.Quantity, 1, 1_000_000)
-}
-
-func (s *Sim) priceParam(c *call, name string) *price {
-	p, ok := s.prices.get(c.must(name))
-	if !ok {
-		c.fail(noSuch("price", c.str(name), name))
-	}
-	return p
-}
-
-func readCancellation(c *call, next *subscription) {
-	if c.has("cancellation_details[comment]") {
-		next.Comment = c.str("cancellation_details[comment]")
-	}
-	if c.has("cancellation_details[feedback]") {
-		next.Feedback = c.oneOf("cancellation_details[feedback]", "", "customer_service", "low_quality", "missing_features",
-			"other", "switched_service", "too_complex", "too_expensive", "unused")
-	}
-}
-
-// scheduleCancel marks or unmarks the end of the period as the end of it all.
-func (sub *subscription) scheduleCancel(stop bool, now time.Time) {
-	sub.CancelAtPeriodEnd = stop
-	sub.CanceledAt = time.Time{}
-	if stop {
-		sub.CanceledAt = now
-	}
-}
-
 func (s *Sim) deleteSubscription(c *call) (object, *apiError) {
 	sub, ok := s.subscriptions.get(c.id)
-	if !ok || sub.Status == statusCanceled { // to a cancellation, a cancelled one is gone
+	if !ok || sub.over() { // to a cancellation, a cancelled one is gone
 		return nil, notFound("subscription", c.id)
 	}
-	c.boolean("invoice_now")
-	c.boolean("prorate")
+	invoiceNow, _ := c.boolean("invoice_now")
+	prorate, _ := c.boolean("prorate")
 	next := *sub
 	readCancellation(c, &next)
 	if c.err != nil {
 		return nil, c.err
 	}
+	if prorate {
+		s.creditRest(c.cause, sub, s.instant)
+	}
 	*sub = next
-	s.cancelNow(c.cause, sub, c.now)
+	sub.EndReason = "cancellation_requested"
+	s.cancelNow(c.cause, sub)
+	if invoiceNow && s.hasPending(sub) {
+		inv := s.draftFor(sub, reasonUpdate)
+		s.emit(c.cause, "invoice.created", renderInvoice(inv), nil)
+		s.settle(c.cause, inv, false)
+	}
 	return renderSubscription(sub), nil
 }
 
+func (s *Sim) hasPending(sub *subscription) bool {
+	return slices.ContainsFunc(s.items.items, func(it *invoiceItem) bool {
+		return it.Invoice == "" && it.Line.Subscription == sub.ID
+	})
+}
+
 // cancelNow ends a subscription before its period does. It is then no longer
-// ending, it has ended, and there is no customer.subscription.updated.
-func (s *Sim) cancelNow(by cause, sub *subscription, now time.Time) {
-	sub.Status, sub.CancelAtPeriodEnd = statusCanceled, false
-	sub.CanceledAt, sub.EndedAt = now, now
+// ending, it has ended, and there is no customer.subscription.updated. What is
+// unpaid stays open, and nobody tries to collect it any more.
+func (s *Sim) cancelNow(by cause, sub *subscription) {
+	sub.Status, sub.CancelAtPeriodEnd, sub.Pending = statusCanceled, false, nil
+	sub.CanceledAt, sub.EndedAt = s.instant, s.instant
+	s.stopCollecting(sub)
 	s.emit(by, "customer.subscription.deleted", renderSubscription(sub), nil)
+}
+
+func (s *Sim) stopCollecting(sub *subscription) {
+	for _, inv := range s.invoices.items {
+		if inv.Subscription == sub.ID && inv.AutoAdvance {
+			inv.AutoAdvance, inv.NextAttempt = false, time.Time{}
+		}
+	}
 }
 
 // CancelSubscription cancels as the customer would in the portal: at the end of
 // the period, or at once.
 func (s *Sim) CancelSubscription(subID string, atPeriodEnd bool) error {
-	return s.change(func(now time.Time) error {
+	return s.change(func() error {
 		sub, err := s.living(subID)
 		if err != nil {
 			return err
 		}
-		if !atPeriodEnd {
-			s.cancelNow(cause{}, sub, now)
-			return nil
-		}
-		s.setCancelAtPeriodEnd(sub, true, now)
+		s.cancelByHand(sub, atPeriodEnd)
 		return nil
 	})
 }
 
-func (s *Sim) setCancelAtPeriodEnd(sub *subscription, stop bool, now time.Time) {
+func (s *Sim) cancelByHand(sub *subscription, atPeriodEnd bool) {
+	if atPeriodEnd {
+		s.setCancelAtPeriodEnd(sub, true)
+		return
+	}
+	sub.EndReason = "cancellation_requested"
+	s.cancelNow(cause{}, sub)
+}
+
+func (s *Sim) setCancelAtPeriodEnd(sub *subscription, stop bool) {
 	if sub.CancelAtPeriodEnd == stop {
 		return
 	}
 	next := *sub
-	next.scheduleCancel(stop, now)
+	next.scheduleCancel(stop, s.instant)
 	s.replaceSubscription(cause{}, sub, next)
+}
+
+// scheduleCancel marks or unmarks the end of the period as the end of it all.
+func (sub *subscription) scheduleCancel(stop bool, now time.Time) {
+	sub.CancelAtPeriodEnd = stop
+	sub.CanceledAt, sub.EndReason = time.Time{}, ""
+	if stop {
+		sub.CanceledAt, sub.EndReason = now, "cancellation_requested"
+	}
 }
 
 // living finds a subscription that a person could still change on a page.
@@ -244,49 +193,8 @@ func (s *Sim) living(id string) (*subscription, error) {
 	switch {
 	case !ok:
 		return nil, &pageError{http.StatusNotFound, "There is no subscription " + id + "."}
-	case sub.Status == statusCanceled:
+	case sub.over():
 		return nil, &pageError{http.StatusConflict, "This subscription has ended."}
 	}
 	return sub, nil
-}
-
-func renderSubscription(sub *subscription) object {
-	var cancelAt, reason any
-	if sub.CancelAtPeriodEnd {
-		cancelAt = sub.PeriodEnd.Unix()
-	}
-	if !sub.CanceledAt.IsZero() {
-		reason = "cancellation_requested"
-	}
-	return object{
-		"id": sub.ID, "object": "subscription", "application": nil, "application_fee_percent": nil,
-		"automatic_tax": object{"enabled": false, "liability": nil}, "billing_cycle_anchor": sub.Created.Unix(),
-		"billing_mode": object{"type": "classic"}, "billing_schedules": []any{}, "billing_thresholds": nil,
-		"cancel_at": cancelAt, "cancel_at_period_end": sub.CancelAtPeriodEnd, "canceled_at": unixOrNull(sub.CanceledAt),
-		"cancellation_details": object{"comment": orNull(sub.Comment), "feedback": orNull(sub.Feedback), "reason": reason},
-		"collection_method":    "charge_automatically", "created": sub.Created.Unix(), "currency": currency,
-		"current_period_end": sub.PeriodEnd.Unix(), "current_period_start": sub.PeriodStart.Unix(),
-		"customer": sub.Customer, "days_until_due": nil, "default_payment_method": nil, "default_source": nil,
-		"default_tax_rates": []any{}, "description": orNull(sub.Description), "discount": nil, "discounts": []any{},
-		"ended_at": unixOrNull(sub.EndedAt), "invoice_settings": object{"issuer": object{"type": "self"}},
-		"items":          listOf("/v1/subscription_items?subscription="+sub.ID, renderItem(sub)),
-		"latest_invoice": sub.LatestInvoice, "livemode": false, "metadata": renderMetadata(sub.Metadata),
-		"next_pending_invoice_item_invoice": nil, "on_behalf_of": nil, "pause_collection": nil,
-		"payment_settings": object{
-			"payment_method_options": nil, "payment_method_types": nil, "save_default_payment_method": "off",
-		},
-		"pending_invoice_item_interval": nil, "pending_setup_intent": nil, "pending_update": nil, "schedule": nil,
-		"start_date": sub.Created.Unix(), "status": sub.Status, "test_clock": nil, "transfer_data": nil,
-		"trial_end": nil, "trial_settings": object{"end_behavior": object{"missing_payment_method": "create_invoice"}},
-		"trial_start": nil,
-	}
-}
-
-func renderItem(sub *subscription) object {
-	return object{
-		"id": sub.ItemID, "object": "subscription_item", "billing_thresholds": nil, "created": sub.Created.Unix(),
-		"current_period_end": sub.PeriodEnd.Unix(), "current_period_start": sub.PeriodStart.Unix(), "discounts": []any{},
-		"metadata": object{}, "price": renderPrice(sub.Price), "quantity": sub.Quantity, "subscription": sub.ID,
-		"tax_rates": []any{},
-	}
 }

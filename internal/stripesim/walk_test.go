@@ -105,7 +105,7 @@ func walkSubscription(t *testing.T, b *bundle, id string, pro *stripe.Price) {
 	list.AddExpand("data.latest_invoice")
 	it := b.api.Subscriptions.List(list)
 	require.True(t, it.Next())
-	require.Equal(t, int64(1900), it.Subscription().LatestInvoice.Total)
+	require.Equal(t, stripe.InvoiceBillingReasonSubscriptionUpdate, it.Subscription().LatestInvoice.BillingReason)
 
 	sub, err = b.api.Subscriptions.Cancel(id, nil)
 	require.NoError(t, err)
