@@ -50,8 +50,9 @@ const scaleAccounts = `
 		FROM generate_series(0, $1::int) AS i
 		RETURNING id, tier, created_at
 	)
-	INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included)
-	SELECT id, 0, 'own', created_at, 0, created_at, now() + interval '1 day', tier, false, 1000000, 1000000 FROM made`
+	INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included,
+		valid_until, overage_micros)
+	SELECT id, 0, 'own', created_at, 0, created_at, now() + interval '1 day', tier, 1000000, 1000000, now() + interval '1 day', 600 FROM made`
 
 func copyScaleKeys(ctx context.Context, pool *pgxpool.Pool, pepper []byte) error {
 	mac := hmac.New(sha256.New, pepper)

@@ -74,8 +74,9 @@ func seed(ctx context.Context, pool *pgxpool.Pool, pepper []byte, accounts, keys
 	}
 	// The accounts' billing periods, as their first events would have opened them.
 	_, err = pool.Exec(ctx, `
-		INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included)
-		SELECT id, 0, 'own', day, 0, day, day + interval '1 month', tier, false, 1000000, 1000000
+		INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included,
+			valid_until, overage_micros)
+		SELECT id, 0, 'own', day, 0, day, day + interval '1 month', tier, 1000000, 1000000, day + interval '1 month', 600
 		FROM accounts, date_trunc('day', now(), 'UTC') AS day`)
 	if err != nil {
 		return err

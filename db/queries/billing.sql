@@ -157,3 +157,12 @@ WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_
 UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, sqlc.arg(reclaimed)::bigint)
 FROM before WHERE t.session_id = before.session_id
 RETURNING (t.reclaimed - before.reclaimed)::bigint AS more;
+
+-- name: ListOverageWithoutBill :many
+SELECT o.* FROM overages o
+WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id);
+
+-- name: ListAccountsWithNewOverage :many
+SELECT DISTINCT o.account_id FROM overages o
+WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+LIMIT $1;

@@ -24,16 +24,19 @@ CROSS JOIN LATERAL (
 SELECT tier, created_at FROM accounts WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: InsertBalance :exec
-INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted,
-                      included, reserves)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, valid_until, tier, granted, included,
+                      overage_limit, overage_micros, reserves)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
--- name: UsedInMonth :one
-SELECT coalesce(sum(tts + stt + llm + rag), 0)::bigint FROM balances
-WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4;
+-- name: SetTerms :exec
+UPDATE balances
+SET tier = sqlc.arg(tier), granted = sqlc.arg(granted), included = sqlc.arg(included), valid_until = sqlc.arg(valid_until),
+    overage = sqlc.arg(overage), overage_limit = sqlc.narg(overage_limit), overage_micros = sqlc.arg(overage_micros),
+    alert_at = sqlc.narg(alert_at)
+WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
 
 -- name: ShortenPeriod :exec
-UPDATE balances SET ends_at = $3 WHERE account_id = $1 AND period = $2;
+UPDATE balances SET ends_at = $3, valid_until = least(valid_until, $3) WHERE account_id = $1 AND period = $2;
 
 -- name: ClosePeriod :exec
 UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed;
@@ -41,14 +44,51 @@ UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed;
 -- name: MarkReserves :exec
 UPDATE balances SET reserves = true WHERE account_id = $1 AND NOT closed;
 
--- name: ChangePeriod :exec
-UPDATE balances SET tier = sqlc.arg(tier), capped = sqlc.arg(capped), granted = granted + sqlc.arg(more_granted),
-    included = included + sqlc.arg(more_granted)
-WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
+-- name: InsertGrant :execrows
+INSERT INTO credit_grants (id, account_id, period, kind, amount, source, reason, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (account_id, source) DO NOTHING;
 
--- name: InsertGrant :exec
-INSERT INTO credit_grants (id, account_id, period, kind, amount, source, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7);
+-- name: OpenGrants :many
+-- Grants of which something is left, before what the open period uses of them.
+SELECT id, kind, source, period, created_at, expires_at, available FROM (
+    SELECT g.*, (g.amount
+        - coalesce((SELECT sum(b.credits) FROM credit_burns b WHERE b.account_id = g.account_id AND b.grant_id = g.id), 0)
+        - coalesce((SELECT sum(l.amount) FROM credit_losses l WHERE l.account_id = g.account_id AND l.grant_id = g.id), 0)
+    )::bigint AS available
+    FROM credit_grants g WHERE g.account_id = $1
+) AS granted
+WHERE available > 0;
+
+-- name: InsertBurns :exec
+INSERT INTO credit_burns (account_id, grant_id, period, credits, created_at)
+SELECT sqlc.arg(account_id), unnest(sqlc.arg(grant_ids)::text[]), sqlc.arg(period), unnest(sqlc.arg(credits)::bigint[]),
+       sqlc.arg(now)::timestamptz;
+
+-- name: InsertLoss :exec
+INSERT INTO credit_losses (id, account_id, grant_id, period, amount, cause, source, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: FindLoss :one
+SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND source = $3;
+
+-- name: LossesOfLeaving :many
+SELECT l.id, l.amount, g.expires_at
+FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
+WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2;
+
+-- name: FindGrant :one
+SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2;
+
+-- name: InsertOverage :exec
+INSERT INTO overages (id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- name: OveragesOfAccount :many
+SELECT * FROM overages WHERE account_id = $1 ORDER BY created_at, id;
+
+-- name: CreditSettings :one
+SELECT * FROM credit_settings WHERE account_id = $1;
 
 -- name: KeyOwners :many
 SELECT id, account_id, family, credit_limit FROM api_keys WHERE id = ANY (sqlc.arg(ids)::text[]);

@@ -10,6 +10,23 @@ import (
 	"time"
 )
 
+const billedOverage = `-- name: BilledOverage :exec
+UPDATE overage_bills
+SET state = 'billed', invoice_id = $1, item_id = $2, last_error = NULL
+WHERE overage_id = $3
+`
+
+type BilledOverageParams struct {
+	InvoiceID *string
+	ItemID    *string
+	OverageID string
+}
+
+func (q *Queries) BilledOverage(ctx context.Context, arg BilledOverageParams) error {
+	_, err := q.db.Exec(ctx, billedOverage, arg.InvoiceID, arg.ItemID, arg.OverageID)
+	return err
+}
+
 const cancelledDuplicateSubscription = `-- name: CancelledDuplicateSubscription :exec
 UPDATE duplicate_subscriptions SET cancelled_at = $1::timestamptz
 WHERE subscription_id = $2
@@ -43,6 +60,45 @@ func (q *Queries) ClaimCheckout(ctx context.Context, arg ClaimCheckoutParams) (i
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const claimOverageBill = `-- name: ClaimOverageBill :one
+UPDATE overage_bills SET next_attempt_at = $1::timestamptz, attempts = attempts + 1
+WHERE overage_id = (
+    SELECT overage_id FROM overage_bills
+    WHERE state = 'pending' AND next_attempt_at <= $2::timestamptz
+    ORDER BY next_attempt_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+RETURNING overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state, invoice_id, item_id, attempts, next_attempt_at, last_error
+`
+
+type ClaimOverageBillParams struct {
+	Until time.Time
+	Now   time.Time
+}
+
+func (q *Queries) ClaimOverageBill(ctx context.Context, arg ClaimOverageBillParams) (OverageBill, error) {
+	row := q.db.QueryRow(ctx, claimOverageBill, arg.Until, arg.Now)
+	var i OverageBill
+	err := row.Scan(
+		&i.OverageID,
+		&i.AccountID,
+		&i.CustomerID,
+		&i.SubscriptionID,
+		&i.StartsAt,
+		&i.EndsAt,
+		&i.Credits,
+		&i.UnitMicros,
+		&i.AmountCents,
+		&i.State,
+		&i.InvoiceID,
+		&i.ItemID,
+		&i.Attempts,
+		&i.NextAttemptAt,
+		&i.LastError,
+	)
+	return i, err
 }
 
 const claimReconciliation = `-- name: ClaimReconciliation :one
@@ -131,18 +187,27 @@ func (q *Queries) ClearCustomer(ctx context.Context, accountID string) error {
 const countBillingTroubles = `-- name: CountBillingTroubles :one
 SELECT
     (SELECT count(*) FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL) AS failing_events,
-    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates
+    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates,
+    (SELECT count(*) FROM overage_bills WHERE state = 'pending') AS pending_overage,
+    (SELECT count(*) FROM overage_bills WHERE state = 'parked') AS parked_overage
 `
 
 type CountBillingTroublesRow struct {
-	FailingEvents int64
-	Duplicates    int64
+	FailingEvents  int64
+	Duplicates     int64
+	PendingOverage int64
+	ParkedOverage  int64
 }
 
 func (q *Queries) CountBillingTroubles(ctx context.Context) (CountBillingTroublesRow, error) {
 	row := q.db.QueryRow(ctx, countBillingTroubles)
 	var i CountBillingTroublesRow
-	err := row.Scan(&i.FailingEvents, &i.Duplicates)
+	err := row.Scan(
+		&i.FailingEvents,
+		&i.Duplicates,
+		&i.PendingOverage,
+		&i.ParkedOverage,
+	)
 	return i, err
 }
 
@@ -161,6 +226,29 @@ INSERT INTO reconciliation (events_until) VALUES ($1) ON CONFLICT DO NOTHING
 
 func (q *Queries) EnsureReconciliation(ctx context.Context, eventsUntil time.Time) error {
 	_, err := q.db.Exec(ctx, ensureReconciliation, eventsUntil)
+	return err
+}
+
+const failedOverageBill = `-- name: FailedOverageBill :exec
+UPDATE overage_bills
+SET state = $1, last_error = $2::text, next_attempt_at = $3::timestamptz
+WHERE overage_id = $4
+`
+
+type FailedOverageBillParams struct {
+	State         string
+	LastError     string
+	NextAttemptAt time.Time
+	OverageID     string
+}
+
+func (q *Queries) FailedOverageBill(ctx context.Context, arg FailedOverageBillParams) error {
+	_, err := q.db.Exec(ctx, failedOverageBill,
+		arg.State,
+		arg.LastError,
+		arg.NextAttemptAt,
+		arg.OverageID,
+	)
 	return err
 }
 
@@ -262,6 +350,47 @@ func (q *Queries) InsertDuplicateSubscription(ctx context.Context, arg InsertDup
 	return err
 }
 
+const insertOverageBill = `-- name: InsertOverageBill :exec
+INSERT INTO overage_bills (
+    overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state,
+    next_attempt_at)
+VALUES (
+    $1, $2, $3, $4, $5,
+    $6, $7, $8, $9, $10, $11)
+ON CONFLICT (overage_id) DO NOTHING
+`
+
+type InsertOverageBillParams struct {
+	OverageID      string
+	AccountID      string
+	CustomerID     *string
+	SubscriptionID *string
+	StartsAt       time.Time
+	EndsAt         time.Time
+	Credits        int64
+	UnitMicros     int64
+	AmountCents    int64
+	State          string
+	Now            time.Time
+}
+
+func (q *Queries) InsertOverageBill(ctx context.Context, arg InsertOverageBillParams) error {
+	_, err := q.db.Exec(ctx, insertOverageBill,
+		arg.OverageID,
+		arg.AccountID,
+		arg.CustomerID,
+		arg.SubscriptionID,
+		arg.StartsAt,
+		arg.EndsAt,
+		arg.Credits,
+		arg.UnitMicros,
+		arg.AmountCents,
+		arg.State,
+		arg.Now,
+	)
+	return err
+}
+
 const insertStripeEvent = `-- name: InsertStripeEvent :execrows
 INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
 VALUES ($1, $2, $3::text, $4, $4)
@@ -286,6 +415,56 @@ func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventPa
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const insertTopUp = `-- name: InsertTopUp :exec
+INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (session_id) DO NOTHING
+`
+
+type InsertTopUpParams struct {
+	SessionID   string
+	AccountID   string
+	Credits     int64
+	AmountCents int64
+	GrantedAt   time.Time
+}
+
+func (q *Queries) InsertTopUp(ctx context.Context, arg InsertTopUpParams) error {
+	_, err := q.db.Exec(ctx, insertTopUp,
+		arg.SessionID,
+		arg.AccountID,
+		arg.Credits,
+		arg.AmountCents,
+		arg.GrantedAt,
+	)
+	return err
+}
+
+const listAccountsWithNewOverage = `-- name: ListAccountsWithNewOverage :many
+SELECT DISTINCT o.account_id FROM overages o
+WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+LIMIT $1
+`
+
+func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, limit int32) ([]string, error) {
+	rows, err := q.db.Query(ctx, listAccountsWithNewOverage, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var account_id string
+		if err := rows.Scan(&account_id); err != nil {
+			return nil, err
+		}
+		items = append(items, account_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listBillingAccountsToCheck = `-- name: ListBillingAccountsToCheck :many
@@ -357,6 +536,41 @@ func (q *Queries) ListDuplicateSubscriptions(ctx context.Context, accountID stri
 	return items, nil
 }
 
+const listOverageWithoutBill = `-- name: ListOverageWithoutBill :many
+SELECT o.id, o.account_id, o.period, o.subscription, o.starts_at, o.ends_at, o.credits, o.unit_micros, o.created_at FROM overages o
+WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+`
+
+func (q *Queries) ListOverageWithoutBill(ctx context.Context, accountID string) ([]Overage, error) {
+	rows, err := q.db.Query(ctx, listOverageWithoutBill, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Overage{}
+	for rows.Next() {
+		var i Overage
+		if err := rows.Scan(
+			&i.ID,
+			&i.AccountID,
+			&i.Period,
+			&i.Subscription,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Credits,
+			&i.UnitMicros,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockBillingAccount = `-- name: LockBillingAccount :one
 SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE
 `
@@ -387,6 +601,17 @@ func (q *Queries) MoveReconciliation(ctx context.Context, eventsUntil time.Time)
 	return err
 }
 
+const overageBillExists = `-- name: OverageBillExists :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1)
+`
+
+func (q *Queries) OverageBillExists(ctx context.Context, overageID string) (bool, error) {
+	row := q.db.QueryRow(ctx, overageBillExists, overageID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const putOffCheck = `-- name: PutOffCheck :exec
 UPDATE billing_accounts SET check_at = $1::timestamptz
 WHERE account_id = $2 AND check_at IS NOT NULL
@@ -400,6 +625,26 @@ type PutOffCheckParams struct {
 func (q *Queries) PutOffCheck(ctx context.Context, arg PutOffCheckParams) error {
 	_, err := q.db.Exec(ctx, putOffCheck, arg.CheckAt, arg.AccountID)
 	return err
+}
+
+const reclaimTopUp = `-- name: ReclaimTopUp :one
+WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_id = $2 FOR UPDATE)
+UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, $1::bigint)
+FROM before WHERE t.session_id = before.session_id
+RETURNING (t.reclaimed - before.reclaimed)::bigint AS more
+`
+
+type ReclaimTopUpParams struct {
+	Reclaimed int64
+	SessionID string
+}
+
+// What is asked back now: what was asked back before stays so.
+func (q *Queries) ReclaimTopUp(ctx context.Context, arg ReclaimTopUpParams) (int64, error) {
+	row := q.db.QueryRow(ctx, reclaimTopUp, arg.Reclaimed, arg.SessionID)
+	var more int64
+	err := row.Scan(&more)
+	return more, err
 }
 
 const releaseCheckout = `-- name: ReleaseCheckout :exec
@@ -424,6 +669,45 @@ UPDATE reconciliation SET busy_until = NULL WHERE busy_until = $1::timestamptz
 func (q *Queries) ReleaseReconciliation(ctx context.Context, until time.Time) error {
 	_, err := q.db.Exec(ctx, releaseReconciliation, until)
 	return err
+}
+
+const retryOverageBill = `-- name: RetryOverageBill :execrows
+UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = $1::timestamptz
+WHERE overage_id = $2 AND state = 'parked'
+`
+
+type RetryOverageBillParams struct {
+	Now       time.Time
+	OverageID string
+}
+
+func (q *Queries) RetryOverageBill(ctx context.Context, arg RetryOverageBillParams) (int64, error) {
+	result, err := q.db.Exec(ctx, retryOverageBill, arg.Now, arg.OverageID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const reviveStrandedOverage = `-- name: ReviveStrandedOverage :execrows
+UPDATE overage_bills SET state = 'pending', next_attempt_at = $1::timestamptz
+WHERE account_id = $2 AND subscription_id = ANY($3::text[])
+  AND state = 'billed' AND invoice_id IS NULL AND item_id IS NOT NULL
+`
+
+type ReviveStrandedOverageParams struct {
+	Now       time.Time
+	AccountID string
+	Ended     []string
+}
+
+// What waits for the next invoice of a subscription that will have none.
+func (q *Queries) ReviveStrandedOverage(ctx context.Context, arg ReviveStrandedOverageParams) (int64, error) {
+	result, err := q.db.Exec(ctx, reviveStrandedOverage, arg.Now, arg.AccountID, arg.Ended)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const setCustomer = `-- name: SetCustomer :exec

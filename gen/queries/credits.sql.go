@@ -170,31 +170,6 @@ func (q *Queries) AddToUsageTotals(ctx context.Context, arg AddToUsageTotalsPara
 	return err
 }
 
-const changePeriod = `-- name: ChangePeriod :exec
-UPDATE balances SET tier = $1, capped = $2, granted = granted + $3,
-    included = included + $3
-WHERE account_id = $4 AND period = $5
-`
-
-type ChangePeriodParams struct {
-	Tier        string
-	Capped      bool
-	MoreGranted int64
-	AccountID   string
-	Period      int32
-}
-
-func (q *Queries) ChangePeriod(ctx context.Context, arg ChangePeriodParams) error {
-	_, err := q.db.Exec(ctx, changePeriod,
-		arg.Tier,
-		arg.Capped,
-		arg.MoreGranted,
-		arg.AccountID,
-		arg.Period,
-	)
-	return err
-}
-
 const closePeriod = `-- name: ClosePeriod :exec
 UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed
 `
@@ -202,6 +177,17 @@ UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed
 func (q *Queries) ClosePeriod(ctx context.Context, accountID string) error {
 	_, err := q.db.Exec(ctx, closePeriod, accountID)
 	return err
+}
+
+const creditSettings = `-- name: CreditSettings :one
+SELECT account_id, overage_limit, alert_percents FROM credit_settings WHERE account_id = $1
+`
+
+func (q *Queries) CreditSettings(ctx context.Context, accountID string) (CreditSetting, error) {
+	row := q.db.QueryRow(ctx, creditSettings, accountID)
+	var i CreditSetting
+	err := row.Scan(&i.AccountID, &i.OverageLimit, &i.AlertPercents)
+	return i, err
 }
 
 const endReservation = `-- name: EndReservation :exec
@@ -376,6 +362,39 @@ func (q *Queries) FindEvents(ctx context.Context, arg FindEventsParams) ([]FindE
 	return items, nil
 }
 
+const findGrant = `-- name: FindGrant :one
+SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2
+`
+
+type FindGrantParams struct {
+	AccountID string
+	Source    string
+}
+
+func (q *Queries) FindGrant(ctx context.Context, arg FindGrantParams) (string, error) {
+	row := q.db.QueryRow(ctx, findGrant, arg.AccountID, arg.Source)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const findLoss = `-- name: FindLoss :one
+SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND source = $3
+`
+
+type FindLossParams struct {
+	AccountID string
+	GrantID   string
+	Source    string
+}
+
+func (q *Queries) FindLoss(ctx context.Context, arg FindLossParams) (int64, error) {
+	row := q.db.QueryRow(ctx, findLoss, arg.AccountID, arg.GrantID, arg.Source)
+	var amount int64
+	err := row.Scan(&amount)
+	return amount, err
+}
+
 const findReservation = `-- name: FindReservation :one
 
 SELECT id, account_id, event_id, period, key_id, family, category, held, state, credits, uncollected, fingerprint, settlement, created_at, expires_at FROM reservations WHERE id = $1
@@ -477,24 +496,26 @@ func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEvents
 }
 
 const insertBalance = `-- name: InsertBalance :exec
-INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted,
-                      included, reserves)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+INSERT INTO balances (account_id, period, source, anchor, months, starts_at, ends_at, valid_until, tier, granted, included,
+                      overage_limit, overage_micros, reserves)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 `
 
 type InsertBalanceParams struct {
-	AccountID string
-	Period    int32
-	Source    string
-	Anchor    time.Time
-	Months    int32
-	StartsAt  time.Time
-	EndsAt    time.Time
-	Tier      string
-	Capped    bool
-	Granted   int64
-	Included  int64
-	Reserves  bool
+	AccountID     string
+	Period        int32
+	Source        string
+	Anchor        time.Time
+	Months        int32
+	StartsAt      time.Time
+	EndsAt        time.Time
+	ValidUntil    time.Time
+	Tier          string
+	Granted       int64
+	Included      int64
+	OverageLimit  *int64
+	OverageMicros int64
+	Reserves      bool
 }
 
 func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) error {
@@ -506,11 +527,38 @@ func (q *Queries) InsertBalance(ctx context.Context, arg InsertBalanceParams) er
 		arg.Months,
 		arg.StartsAt,
 		arg.EndsAt,
+		arg.ValidUntil,
 		arg.Tier,
-		arg.Capped,
 		arg.Granted,
 		arg.Included,
+		arg.OverageLimit,
+		arg.OverageMicros,
 		arg.Reserves,
+	)
+	return err
+}
+
+const insertBurns = `-- name: InsertBurns :exec
+INSERT INTO credit_burns (account_id, grant_id, period, credits, created_at)
+SELECT $1, unnest($2::text[]), $3, unnest($4::bigint[]),
+       $5::timestamptz
+`
+
+type InsertBurnsParams struct {
+	AccountID string
+	GrantIds  []string
+	Period    int32
+	Credits   []int64
+	Now       time.Time
+}
+
+func (q *Queries) InsertBurns(ctx context.Context, arg InsertBurnsParams) error {
+	_, err := q.db.Exec(ctx, insertBurns,
+		arg.AccountID,
+		arg.GrantIds,
+		arg.Period,
+		arg.Credits,
+		arg.Now,
 	)
 	return err
 }
@@ -534,9 +582,10 @@ type InsertEventsParams struct {
 	Fingerprint    []byte
 }
 
-const insertGrant = `-- name: InsertGrant :exec
-INSERT INTO credit_grants (id, account_id, period, kind, amount, source, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+const insertGrant = `-- name: InsertGrant :execrows
+INSERT INTO credit_grants (id, account_id, period, kind, amount, source, reason, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (account_id, source) DO NOTHING
 `
 
 type InsertGrantParams struct {
@@ -546,17 +595,86 @@ type InsertGrantParams struct {
 	Kind      string
 	Amount    int64
 	Source    string
+	Reason    string
 	CreatedAt time.Time
+	ExpiresAt *time.Time
 }
 
-func (q *Queries) InsertGrant(ctx context.Context, arg InsertGrantParams) error {
-	_, err := q.db.Exec(ctx, insertGrant,
+func (q *Queries) InsertGrant(ctx context.Context, arg InsertGrantParams) (int64, error) {
+	result, err := q.db.Exec(ctx, insertGrant,
 		arg.ID,
 		arg.AccountID,
 		arg.Period,
 		arg.Kind,
 		arg.Amount,
 		arg.Source,
+		arg.Reason,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const insertLoss = `-- name: InsertLoss :exec
+INSERT INTO credit_losses (id, account_id, grant_id, period, amount, cause, source, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+`
+
+type InsertLossParams struct {
+	ID        string
+	AccountID string
+	GrantID   string
+	Period    int32
+	Amount    int64
+	Cause     string
+	Source    string
+	CreatedAt time.Time
+}
+
+func (q *Queries) InsertLoss(ctx context.Context, arg InsertLossParams) error {
+	_, err := q.db.Exec(ctx, insertLoss,
+		arg.ID,
+		arg.AccountID,
+		arg.GrantID,
+		arg.Period,
+		arg.Amount,
+		arg.Cause,
+		arg.Source,
+		arg.CreatedAt,
+	)
+	return err
+}
+
+const insertOverage = `-- name: InsertOverage :exec
+INSERT INTO overages (id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+`
+
+type InsertOverageParams struct {
+	ID           string
+	AccountID    string
+	Period       int32
+	Subscription string
+	StartsAt     time.Time
+	EndsAt       time.Time
+	Credits      int64
+	UnitMicros   int64
+	CreatedAt    time.Time
+}
+
+func (q *Queries) InsertOverage(ctx context.Context, arg InsertOverageParams) error {
+	_, err := q.db.Exec(ctx, insertOverage,
+		arg.ID,
+		arg.AccountID,
+		arg.Period,
+		arg.Subscription,
+		arg.StartsAt,
+		arg.EndsAt,
+		arg.Credits,
+		arg.UnitMicros,
 		arg.CreatedAt,
 	)
 	return err
@@ -702,7 +820,7 @@ func (q *Queries) LockAccountTier(ctx context.Context, id string) (LockAccountTi
 }
 
 const lockOpenBalance = `-- name: LockOpenBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests, held, closed, reserves FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
 `
 
 // Whoever waits for the row finds nothing if the period was closed meanwhile.
@@ -718,7 +836,6 @@ func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balanc
 		&i.StartsAt,
 		&i.EndsAt,
 		&i.Tier,
-		&i.Capped,
 		&i.Granted,
 		&i.Included,
 		&i.Tts,
@@ -729,19 +846,24 @@ func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balanc
 		&i.Held,
 		&i.Closed,
 		&i.Reserves,
+		&i.ValidUntil,
+		&i.Overage,
+		&i.OverageLimit,
+		&i.OverageMicros,
+		&i.AlertAt,
 	)
 	return i, err
 }
 
 const lockOpenBalances = `-- name: LockOpenBalances :many
-SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.capped, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves,
+SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves, b.valid_until, b.overage, b.overage_limit, b.overage_micros, b.alert_at,
        (b.held > 0 AND EXISTS (
            SELECT FROM reservations r
            WHERE r.account_id = b.account_id AND r.state = 'held' AND r.expires_at <= $1::timestamptz
        ))::boolean AS expired
 FROM (SELECT unnest($2::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
-    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests, held, closed, reserves FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
+    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
 ) AS b
 `
 
@@ -751,26 +873,30 @@ type LockOpenBalancesParams struct {
 }
 
 type LockOpenBalancesRow struct {
-	AccountID string
-	Period    int32
-	Source    string
-	Anchor    time.Time
-	Months    int32
-	StartsAt  time.Time
-	EndsAt    time.Time
-	Tier      string
-	Capped    bool
-	Granted   int64
-	Included  int64
-	Tts       int64
-	Stt       int64
-	Llm       int64
-	Rag       int64
-	Requests  int64
-	Held      int64
-	Closed    bool
-	Reserves  bool
-	Expired   bool
+	AccountID     string
+	Period        int32
+	Source        string
+	Anchor        time.Time
+	Months        int32
+	StartsAt      time.Time
+	EndsAt        time.Time
+	Tier          string
+	Granted       int64
+	Included      int64
+	Tts           int64
+	Stt           int64
+	Llm           int64
+	Rag           int64
+	Requests      int64
+	Held          int64
+	Closed        bool
+	Reserves      bool
+	ValidUntil    time.Time
+	Overage       int64
+	OverageLimit  *int64
+	OverageMicros int64
+	AlertAt       *int64
+	Expired       bool
 }
 
 // In the order of the ids. expired is a hint, from before the wait for the locks, that holds have run out.
@@ -792,7 +918,6 @@ func (q *Queries) LockOpenBalances(ctx context.Context, arg LockOpenBalancesPara
 			&i.StartsAt,
 			&i.EndsAt,
 			&i.Tier,
-			&i.Capped,
 			&i.Granted,
 			&i.Included,
 			&i.Tts,
@@ -803,8 +928,50 @@ func (q *Queries) LockOpenBalances(ctx context.Context, arg LockOpenBalancesPara
 			&i.Held,
 			&i.Closed,
 			&i.Reserves,
+			&i.ValidUntil,
+			&i.Overage,
+			&i.OverageLimit,
+			&i.OverageMicros,
+			&i.AlertAt,
 			&i.Expired,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lossesOfLeaving = `-- name: LossesOfLeaving :many
+SELECT l.id, l.amount, g.expires_at
+FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
+WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2
+`
+
+type LossesOfLeavingParams struct {
+	AccountID string
+	Source    string
+}
+
+type LossesOfLeavingRow struct {
+	ID        string
+	Amount    int64
+	ExpiresAt *time.Time
+}
+
+func (q *Queries) LossesOfLeaving(ctx context.Context, arg LossesOfLeavingParams) ([]LossesOfLeavingRow, error) {
+	rows, err := q.db.Query(ctx, lossesOfLeaving, arg.AccountID, arg.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []LossesOfLeavingRow{}
+	for rows.Next() {
+		var i LossesOfLeavingRow
+		if err := rows.Scan(&i.ID, &i.Amount, &i.ExpiresAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -826,7 +993,7 @@ func (q *Queries) MarkReserves(ctx context.Context, accountID string) error {
 
 const openBalance = `-- name: OpenBalance :one
 
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests, held, closed, reserves FROM balances WHERE account_id = $1 AND NOT closed
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed
 `
 
 // The open period of an account is its last one, also when it is over and no other has begun yet.
@@ -842,7 +1009,6 @@ func (q *Queries) OpenBalance(ctx context.Context, accountID string) (Balance, e
 		&i.StartsAt,
 		&i.EndsAt,
 		&i.Tier,
-		&i.Capped,
 		&i.Granted,
 		&i.Included,
 		&i.Tts,
@@ -853,12 +1019,138 @@ func (q *Queries) OpenBalance(ctx context.Context, accountID string) (Balance, e
 		&i.Held,
 		&i.Closed,
 		&i.Reserves,
+		&i.ValidUntil,
+		&i.Overage,
+		&i.OverageLimit,
+		&i.OverageMicros,
+		&i.AlertAt,
 	)
 	return i, err
 }
 
+const openGrants = `-- name: OpenGrants :many
+SELECT id, kind, source, period, created_at, expires_at, available FROM (
+    SELECT g.id, g.account_id, g.period, g.kind, g.amount, g.source, g.created_at, g.reason, g.expires_at, (g.amount
+        - coalesce((SELECT sum(b.credits) FROM credit_burns b WHERE b.account_id = g.account_id AND b.grant_id = g.id), 0)
+        - coalesce((SELECT sum(l.amount) FROM credit_losses l WHERE l.account_id = g.account_id AND l.grant_id = g.id), 0)
+    )::bigint AS available
+    FROM credit_grants g WHERE g.account_id = $1
+) AS granted
+WHERE available > 0
+`
+
+type OpenGrantsRow struct {
+	ID        string
+	Kind      string
+	Source    string
+	Period    int32
+	CreatedAt time.Time
+	ExpiresAt *time.Time
+	Available int64
+}
+
+// Grants of which something is left, before what the open period uses of them.
+func (q *Queries) OpenGrants(ctx context.Context, accountID string) ([]OpenGrantsRow, error) {
+	rows, err := q.db.Query(ctx, openGrants, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []OpenGrantsRow{}
+	for rows.Next() {
+		var i OpenGrantsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Kind,
+			&i.Source,
+			&i.Period,
+			&i.CreatedAt,
+			&i.ExpiresAt,
+			&i.Available,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const overagesOfAccount = `-- name: OveragesOfAccount :many
+SELECT id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at FROM overages WHERE account_id = $1 ORDER BY created_at, id
+`
+
+func (q *Queries) OveragesOfAccount(ctx context.Context, accountID string) ([]Overage, error) {
+	rows, err := q.db.Query(ctx, overagesOfAccount, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Overage{}
+	for rows.Next() {
+		var i Overage
+		if err := rows.Scan(
+			&i.ID,
+			&i.AccountID,
+			&i.Period,
+			&i.Subscription,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Credits,
+			&i.UnitMicros,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const setTerms = `-- name: SetTerms :exec
+UPDATE balances
+SET tier = $1, granted = $2, included = $3, valid_until = $4,
+    overage = $5, overage_limit = $6, overage_micros = $7,
+    alert_at = $8
+WHERE account_id = $9 AND period = $10
+`
+
+type SetTermsParams struct {
+	Tier          string
+	Granted       int64
+	Included      int64
+	ValidUntil    time.Time
+	Overage       int64
+	OverageLimit  *int64
+	OverageMicros int64
+	AlertAt       *int64
+	AccountID     string
+	Period        int32
+}
+
+func (q *Queries) SetTerms(ctx context.Context, arg SetTermsParams) error {
+	_, err := q.db.Exec(ctx, setTerms,
+		arg.Tier,
+		arg.Granted,
+		arg.Included,
+		arg.ValidUntil,
+		arg.Overage,
+		arg.OverageLimit,
+		arg.OverageMicros,
+		arg.AlertAt,
+		arg.AccountID,
+		arg.Period,
+	)
+	return err
+}
+
 const shortenPeriod = `-- name: ShortenPeriod :exec
-UPDATE balances SET ends_at = $3 WHERE account_id = $1 AND period = $2
+UPDATE balances SET ends_at = $3, valid_until = least(valid_until, $3) WHERE account_id = $1 AND period = $2
 `
 
 type ShortenPeriodParams struct {
@@ -902,28 +1194,4 @@ func (q *Queries) SpendKeyBudgets(ctx context.Context, arg SpendKeyBudgetsParams
 		arg.CreditLimits,
 	)
 	return err
-}
-
-const usedInMonth = `-- name: UsedInMonth :one
-SELECT coalesce(sum(tts + stt + llm + rag), 0)::bigint FROM balances
-WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4
-`
-
-type UsedInMonthParams struct {
-	AccountID string
-	Source    string
-	Anchor    time.Time
-	Months    int32
-}
-
-func (q *Queries) UsedInMonth(ctx context.Context, arg UsedInMonthParams) (int64, error) {
-	row := q.db.QueryRow(ctx, usedInMonth,
-		arg.AccountID,
-		arg.Source,
-		arg.Anchor,
-		arg.Months,
-	)
-	var column_1 int64
-	err := row.Scan(&column_1)
-	return column_1, err
 }

@@ -43,25 +43,29 @@ type Account struct {
 }
 
 type Balance struct {
-	AccountID string
-	Period    int32
-	Source    string
-	Anchor    time.Time
-	Months    int32
-	StartsAt  time.Time
-	EndsAt    time.Time
-	Tier      string
-	Capped    bool
-	Granted   int64
-	Included  int64
-	Tts       int64
-	Stt       int64
-	Llm       int64
-	Rag       int64
-	Requests  int64
-	Held      int64
-	Closed    bool
-	Reserves  bool
+	AccountID     string
+	Period        int32
+	Source        string
+	Anchor        time.Time
+	Months        int32
+	StartsAt      time.Time
+	EndsAt        time.Time
+	Tier          string
+	Granted       int64
+	Included      int64
+	Tts           int64
+	Stt           int64
+	Llm           int64
+	Rag           int64
+	Requests      int64
+	Held          int64
+	Closed        bool
+	Reserves      bool
+	ValidUntil    time.Time
+	Overage       int64
+	OverageLimit  *int64
+	OverageMicros int64
+	AlertAt       *int64
 }
 
 type BillingAccount struct {
@@ -76,6 +80,23 @@ type BillingAccount struct {
 	CheckAt            *time.Time
 }
 
+type CreditAlert struct {
+	AccountID string
+	Period    int32
+	Percent   int16
+	Used      int64
+	Granted   int64
+	RaisedAt  time.Time
+}
+
+type CreditBurn struct {
+	AccountID string
+	GrantID   string
+	Period    int32
+	Credits   int64
+	CreatedAt time.Time
+}
+
 type CreditGrant struct {
 	ID        string
 	AccountID string
@@ -84,6 +105,25 @@ type CreditGrant struct {
 	Amount    int64
 	Source    string
 	CreatedAt time.Time
+	Reason    string
+	ExpiresAt *time.Time
+}
+
+type CreditLoss struct {
+	ID        string
+	AccountID string
+	GrantID   string
+	Period    int32
+	Amount    int64
+	Cause     string
+	Source    string
+	CreatedAt time.Time
+}
+
+type CreditSetting struct {
+	AccountID     string
+	OverageLimit  *int64
+	AlertPercents []int16
 }
 
 type DuplicateSubscription struct {
@@ -115,6 +155,36 @@ type KeyBudget struct {
 	Used        int64
 	Held        int64
 	CreditLimit *int64
+}
+
+type Overage struct {
+	ID           string
+	AccountID    string
+	Period       int32
+	Subscription string
+	StartsAt     time.Time
+	EndsAt       time.Time
+	Credits      int64
+	UnitMicros   int64
+	CreatedAt    time.Time
+}
+
+type OverageBill struct {
+	OverageID      string
+	AccountID      string
+	CustomerID     *string
+	SubscriptionID *string
+	StartsAt       time.Time
+	EndsAt         time.Time
+	Credits        int64
+	UnitMicros     int64
+	AmountCents    int64
+	State          string
+	InvoiceID      *string
+	ItemID         *string
+	Attempts       int32
+	NextAttemptAt  time.Time
+	LastError      *string
 }
 
 type RateWindow struct {
@@ -162,6 +232,15 @@ type StripeEvent struct {
 	Attempts      int32
 	NextAttemptAt time.Time
 	LastError     *string
+}
+
+type TopUp struct {
+	SessionID   string
+	AccountID   string
+	Credits     int64
+	AmountCents int64
+	Reclaimed   int64
+	GrantedAt   time.Time
 }
 
 type UsageEvent struct {

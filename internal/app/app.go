@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -218,7 +217,7 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	}
 	weight := newBallast()
 	defer runtime.KeepAlive(weight)
-	debug.FreeOSMemory()                                             // what only building needed
+	tidyMemory(a.cfg.CacheKeys)
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx)) // what requests need goes on until they have ended
 	defer stopWork()
 	group, running := errgroup.WithContext(ctx)

@@ -43,9 +43,32 @@ type Bill struct {
 	LastError                                        string
 }
 
-// recordOverageTx makes a bill of each overage of the account that has none yet.
+// recordOverage makes bills of overage that no event has led to: of accounts without a subscription, and of periods that
+// were ended by usage.
+func (b *Billing) recordOverage(ctx context.Context) error {
+	accountIDs, err := accountsWithNewOverage(ctx, b.Pool, accountsAtOnce)
+	if err != nil {
+		return err
+	}
+	for _, accountID := range accountIDs {
+		err := postgres.InTx(ctx, b.Pool, func(tx postgres.Tx) error {
+			bought, err := lockAccount(ctx, tx, accountID)
+			if err != nil {
+				return err
+			}
+			return b.recordOverageTx(ctx, tx, accountID, deref(bought.customerID))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordOverageTx makes a bill of each overage of the account that has none yet. It is called while the account has the
+// customer that the overage is to be billed to.
 func (b *Billing) recordOverageTx(ctx context.Context, tx postgres.Tx, accountID, customerID string) error {
-	overage, err := b.Credits.OverageOf(ctx, tx, accountID)
+	overage, err := overageWithoutBill(ctx, tx, accountID)
 	if err != nil {
 		return err
 	}

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	reconcileFor = 6 * time.Minute // how long whoever died keeps others from reconciling
-	overlap      = 10 * time.Minute
-	firstLook    = 72 * time.Hour // as long as Stripe tries to deliver an event
-	checksAtOnce = 100            // accounts that are read anew in a run
+	reconcileFor   = 6 * time.Minute // how long whoever died keeps others from reconciling
+	overlap        = 10 * time.Minute
+	firstLook      = 72 * time.Hour // as long as Stripe tries to deliver an event
+	accountsAtOnce = 100            // that are looked at in a run
 )
 
 // Report is what a reconciliation did and what it saw.
@@ -45,7 +45,8 @@ func (b *Billing) Reconcile(ctx context.Context) (r Report, err error) {
 		err = errors.Join(err, releaseReconciliation(context.WithoutCancel(ctx), b.Pool, until))
 	}()
 	r.Found, err = b.findEvents(ctx, since, now)
-	err = errors.Join(err, b.WorkOff(ctx), b.checkAccounts(ctx, now, &r), countTroubles(ctx, b.Pool, &r))
+	err = errors.Join(err, b.WorkOff(ctx), b.checkAccounts(ctx, now, &r), b.recordOverage(ctx), b.WorkOff(ctx),
+		countTroubles(ctx, b.Pool, &r))
 	return r, err
 }
 
@@ -67,7 +68,7 @@ func (b *Billing) findEvents(ctx context.Context, since, now time.Time) (found i
 // checkAccounts reads the accounts anew whose time has come: a grace has run out, a renewal is not there, or nothing was
 // heard of them for long.
 func (b *Billing) checkAccounts(ctx context.Context, now time.Time, r *Report) error {
-	due, err := accountsToCheck(ctx, b.Pool, now, checksAtOnce)
+	due, err := accountsToCheck(ctx, b.Pool, now, accountsAtOnce)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (b *Billing) standing(s Subscription, pastDueSince *time.Time, now time.Tim
 		}
 		return paid
 	case Trialing:
-		paid.Overage = false
+		paid.Monthly, paid.Overage = credits.Trial, false
 		return paid
 	case PastDue:
 		if pastDueSince != nil && now.Before(pastDueSince.Add(b.Catalogue.Grace())) {

@@ -5,8 +5,27 @@ import (
 	"time"
 
 	"github.com/keymeter/keymeter/gen/queries"
+	"github.com/keymeter/keymeter/internal/credits"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
+
+// overageWithoutBill reads a table of internal/credits.
+func overageWithoutBill(ctx context.Context, db queries.DBTX, accountID string) ([]credits.Overage, error) {
+	rows, err := queries.New(db).ListOverageWithoutBill(ctx, accountID)
+	found := make([]credits.Overage, len(rows))
+	for i, row := range rows {
+		found[i] = credits.Overage{
+			ID: row.ID, AccountID: row.AccountID, Period: row.Period, Subscription: row.Subscription,
+			StartsAt: row.StartsAt, EndsAt: row.EndsAt, Credits: row.Credits, UnitMicros: row.UnitMicros,
+			CreatedAt: row.CreatedAt,
+		}
+	}
+	return found, err
+}
+
+func accountsWithNewOverage(ctx context.Context, db queries.DBTX, limit int32) ([]string, error) {
+	return queries.New(db).ListAccountsWithNewOverage(ctx, limit)
+}
 
 func insertBill(ctx context.Context, db queries.DBTX, bill Bill, now time.Time) error {
 	return queries.New(db).InsertOverageBill(ctx, queries.InsertOverageBillParams{

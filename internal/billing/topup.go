@@ -58,15 +58,13 @@ func (b *Billing) applyTopUpTx(ctx context.Context, tx postgres.Tx, accountID st
 	if !p.Paid || p.Credits <= 0 {
 		return nil
 	}
-	now := b.Now()
 	_, err := b.Credits.GrantTx(ctx, tx, credits.Grant{
-		ID: b.IDs.New("grant"), AccountID: accountID, Kind: credits.TopUp, Amount: p.Credits, Source: p.SessionID,
-		Reason: "Top-up", CreatedAt: now,
+		AccountID: accountID, Kind: credits.TopUp, Amount: p.Credits, Source: p.SessionID, Reason: "Top-up",
 	})
 	if err != nil {
 		return err
 	}
-	if err := insertTopUp(ctx, tx, accountID, p, now); err != nil {
+	if err := insertTopUp(ctx, tx, accountID, p, b.Now()); err != nil {
 		return err
 	}
 	total := reclaimable(p)

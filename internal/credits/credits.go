@@ -26,12 +26,15 @@ type Balance struct {
 	Period             int32 // ordinal, rises
 	Cycle              Cycle // Start is where the period begins by its cycle
 	StartsAt, EndsAt   time.Time
+	ValidUntil         time.Time // Granted holds until then: the end, or when a grant expires
 	Tier               plans.Tier
-	Capped             bool // Granted is a hard cap
-	Granted            int64
-	Included           int64 // what the plans of this period include; Granted may be less
-	TTS, STT, LLM, RAG int64 // used, by category
-	Held               int64 // for reservations; counts as spent
+	Granted            int64  // all that can be used in this period: what its grants leave for it
+	Included           int64  // the monthly credits of the best plan in this period
+	Overage            int64  // used beyond Granted and in the ledger as such, since the price has changed
+	OverageLimit       *int64 // how much overage there may be in all; nil for any amount, 0 for a hard cap
+	OverageMicros      int64  // micro-dollars for a credit of overage
+	TTS, STT, LLM, RAG int64  // used, by category
+	Held               int64  // for reservations; counts as spent
 	Requests           int64
 	months             int
 	reserves           bool // the account has made reservations, ever
@@ -41,7 +44,10 @@ type Balance struct {
 func (b Balance) Used() int64 { return b.TTS + b.STT + b.LLM + b.RAG }
 
 // Remaining returns the credits that are left before the cap or the overage, never below 0.
-func (b Balance) Remaining() int64 { return max(0, b.Granted-b.Used()-b.Held) }
+func (b Balance) Remaining() int64 { return max(0, b.Granted+b.Overage-b.Used()-b.Held) }
+
+// Over returns the credits that were used beyond what was granted, also those that are in the ledger as overage already.
+func (b Balance) Over() int64 { return b.Overage + max(0, b.Used()-b.Overage-b.Granted) }
 
 // Credits keeps the balances.
 type Credits struct {
@@ -70,94 +76,210 @@ var errNoAccount = fault.New(fault.NotFound, "account_not_found", "There is no s
 // Current returns the account's current billing period. It opens it if nobody has yet.
 func (c *Credits) Current(ctx context.Context, accountID string) (Balance, error) {
 	now := c.now()
-	latest, ok, err := openBalance(ctx, c.pool, accountID)
-	if err != nil || ok && now.Before(latest.EndsAt) {
-		return latest, err
+	b, ok, err := openBalance(ctx, c.pool, accountID)
+	if err != nil || ok && now.Before(b.ValidUntil) {
+		return b, err
 	}
-	return c.open(ctx, accountID, now)
-}
-
-func (c *Credits) open(ctx context.Context, accountID string, now time.Time) (Balance, error) {
-	var latest Balance
-	err := postgres.InTx(ctx, c.pool, func(tx postgres.Tx) (err error) {
-		latest, err = c.openTx(ctx, tx, accountID, now)
+	err = postgres.InTx(ctx, c.pool, func(tx postgres.Tx) (err error) {
+		b, err = c.openTx(ctx, tx, accountID, now)
 		return err
 	})
-	return latest, err
+	return b, err
 }
 
 // lockCurrentTx returns the current period and holds its row.
 func (c *Credits) lockCurrentTx(ctx context.Context, tx postgres.Tx, accountID string, now time.Time) (Balance, error) {
 	for {
-		latest, ok, err := openBalance(ctx, tx, accountID)
+		b, ok, err := openBalance(ctx, tx, accountID)
 		if err != nil {
 			return Balance{}, err
 		}
-		if !ok || !now.Before(latest.EndsAt) {
+		if !ok || !now.Before(b.ValidUntil) {
 			if _, err := c.openTx(ctx, tx, accountID, now); err != nil {
 				return Balance{}, err
 			}
 		}
-		locked, ok, err := lockOpenBalance(ctx, tx, accountID)
-		if err != nil || ok && now.Before(locked.EndsAt) {
-			return locked, err
+		b, ok, err = lockOpenBalance(ctx, tx, accountID)
+		if err != nil || ok && now.Before(b.ValidUntil) {
+			return b, err
 		}
 	}
 }
 
-// openTx returns the period that now lies in, and opens it if nobody has yet. It holds the account's row.
+// openTx returns the period that now lies in, with what is granted now, and holds its row and the account's. It opens the
+// periods that nobody has yet, one after the other, so that credits are carried through each of them.
 func (c *Credits) openTx(ctx context.Context, tx postgres.Tx, accountID string, now time.Time) (Balance, error) {
 	account, err := lockAccount(ctx, tx, accountID)
 	if err != nil {
 		return Balance{}, err
 	}
 	// Whoever still spends from the period that is over is waited for: what they record must be seen in the next one.
-	latest, ok, err := lockOpenBalance(ctx, tx, accountID)
-	switch {
-	case err != nil:
+	b, ok, err := lockOpenBalance(ctx, tx, accountID)
+	if err != nil {
 		return Balance{}, err
-	case !ok:
-		anchor := midnight(account.createdAt)
-		first := Balance{AccountID: accountID, Period: -1, Cycle: Cycle{Source: OwnSource, Anchor: anchor}}
-		return c.startTx(ctx, tx, first, c.catalogue.Plan(account.tier), monthsUntil(anchor, now), anchor)
-	case now.Before(latest.EndsAt):
-		return latest, nil
 	}
-	months := max(latest.months+1, monthsUntil(latest.Cycle.Anchor, now))
-	return c.startTx(ctx, tx, latest, c.catalogue.Plan(account.tier), months, latest.EndsAt)
-}
-
-// startTx opens the period that begins so many months after the cycle's anchor, and grants the plan's credits, less what
-// an earlier period of the same month of a subscription used: it was paid for once. It does not begin before the given time, where the
-// period before it ends.
-func (c *Credits) startTx(
-	ctx context.Context, tx postgres.Tx, before Balance, plan plans.Plan, months int, notBefore time.Time,
-) (Balance, error) {
-	cycle := before.Cycle
-	cycle.Start = addMonths(cycle.Anchor, months)
-	next := Balance{
-		AccountID: before.AccountID, Period: before.Period + 1, Cycle: cycle, months: months,
-		StartsAt: later(cycle.Start, notBefore), EndsAt: addMonths(cycle.Anchor, months+1),
-		Tier: plan.Tier, Capped: plan.Capped, Included: plan.MonthlyCredits, reserves: before.reserves,
-	}
-	if !next.StartsAt.Before(next.EndsAt) {
-		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
-	}
-	var used int64
-	if cycle.Source != OwnSource {
-		var err error
-		if used, err = usedInMonth(ctx, tx, next); err != nil {
+	plan := c.catalogue.Plan(account.tier)
+	if !ok {
+		if b, err = c.firstTx(ctx, tx, account, accountID, plan, now); err != nil {
 			return Balance{}, err
 		}
 	}
-	next.Granted = max(0, plan.MonthlyCredits-used)
-	if err := closePeriod(ctx, tx, next.AccountID); err != nil {
+	for !now.Before(b.EndsAt) {
+		// What periods before these granted has expired.
+		months := max(b.months+1, monthsUntil(b.Cycle.Anchor, now)-plan.CarryoverMonths)
+		if b, err = c.nextTx(ctx, tx, b, b.standing(plan), b.Cycle, months, b.EndsAt, now); err != nil {
+			return Balance{}, err
+		}
+	}
+	if now.Before(b.ValidUntil) {
+		return b, nil
+	}
+	return c.refreshedTx(ctx, tx, b, now)
+}
+
+// firstTx opens an account's first period.
+func (c *Credits) firstTx(
+	ctx context.Context, tx postgres.Tx, account accountRow, accountID string, plan plans.Plan, now time.Time,
+) (Balance, error) {
+	anchor := midnight(account.createdAt)
+	none := Balance{AccountID: accountID, Period: -1}
+	cycle := Cycle{Source: OwnSource, Anchor: anchor}
+	return c.nextTx(ctx, tx, none, none.standing(plan), cycle, monthsUntil(anchor, now), anchor, now)
+}
+
+// standing is what an account may do in a period that traffic opens: whether a subscription has been paid for again is not
+// known yet.
+func (b Balance) standing(plan plans.Plan) Standing {
+	s := Standing{Plan: plan, Monthly: Full, Overage: true}
+	if b.Cycle.Source != OwnSource && b.Cycle.Source != "" {
+		s.Monthly, s.Overage = Bridge, b.OverageLimit == nil || *b.OverageLimit > b.Overage
+	}
+	return s
+}
+
+// nextTx closes a period and opens the one that begins so many months after the cycle's anchor, but not before the given
+// time.
+func (c *Credits) nextTx(
+	ctx context.Context, tx postgres.Tx, before Balance, s Standing, cycle Cycle, months int, notBefore, now time.Time,
+) (Balance, error) {
+	cycle.Start = addMonths(cycle.Anchor, months)
+	next := Balance{
+		AccountID: before.AccountID, Period: before.Period + 1, Cycle: cycle, months: months,
+		StartsAt: later(cycle.Start, notBefore), EndsAt: addMonths(cycle.Anchor, months+1), Tier: s.Plan.Tier,
+		reserves: before.reserves,
+	}
+	next.ValidUntil = next.EndsAt
+	if !next.StartsAt.Before(next.EndsAt) {
+		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
+	}
+	if before.Period >= 0 {
+		leaves := before.Cycle.Source != OwnSource && before.Cycle.Source != cycle.Source
+		if err := c.closeTx(ctx, tx, before, next.StartsAt, leaves, now); err != nil {
+			return Balance{}, err
+		}
+	}
+	if err := insertBalance(ctx, tx, next); err != nil {
 		return Balance{}, err
 	}
-	if err := insertBalance(ctx, tx, next); err != nil || next.Granted == 0 {
-		return next, err
+	return c.applyTx(ctx, tx, next, s, now)
+}
+
+// closeTx closes a period for good: what it used of each grant, what it used beyond them, and what expired with it enter
+// the ledger. An account that leaves the subscription which the period follows leaves its monthly credits there.
+func (c *Credits) closeTx(
+	ctx context.Context, tx postgres.Tx, b Balance, nextStarts time.Time, leaves bool, now time.Time,
+) error {
+	ls, err := openLots(ctx, tx, b.AccountID)
+	if err != nil {
+		return err
 	}
-	return next, c.grantTx(ctx, tx, next, "monthly", next.Granted, fmt.Sprintf("monthly:%d", next.Period))
+	burned, over := ls.burns(b.Used() - b.Overage)
+	if err := insertBurns(ctx, tx, b, ls, burned, now); err != nil {
+		return err
+	}
+	if err := c.overageTx(ctx, tx, b, over, b.EndsAt, now); err != nil {
+		return err
+	}
+	ends := func(l lot) bool { return l.expired(nextStarts) || l.endsWith(b) }
+	expired := loss{cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro())}
+	if err := c.endTx(ctx, tx, b, ls, burned, ends, expired, now); err != nil {
+		return err
+	}
+	if leaves {
+		remains := func(l lot) bool { return !ends(l) && (l.kind == MonthlyGrant || l.kind == BridgeGrant) }
+		gone := loss{cause: lostByLeaving, source: leavingSource(b.Cycle.Source)}
+		if err := c.endTx(ctx, tx, b, ls, burned, remains, gone, now); err != nil {
+			return err
+		}
+	}
+	if err := c.creditOverageTx(ctx, tx, b, now); err != nil {
+		return err
+	}
+	return closePeriod(ctx, tx, b.AccountID)
+}
+
+// creditOverageTx gives back what was billed as overage and reversed later in the same period.
+func (c *Credits) creditOverageTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
+	expiresAt := carriedUntil(b, Standing{Plan: c.catalogue.Plan(b.Tier), Monthly: Full})
+	_, err := c.giveTx(ctx, tx, b, Grant{
+		Kind: Adjustment, Amount: b.Overage - b.Used(), Source: fmt.Sprintf("overage-reversed:%d", b.Period),
+		Reason: "Reversal of events that were billed as overage", ExpiresAt: expiresAt,
+	}, now)
+	return err
+}
+
+// endTx takes away what is unused of the lots that have ended. how says why.
+func (c *Credits) endTx(
+	ctx context.Context, tx postgres.Tx, b Balance, ls lots, burned []int64, ended func(l lot) bool, how loss, now time.Time,
+) error {
+	for i, l := range ls {
+		unused := l.available - burned[i]
+		if unused == 0 || !ended(l) {
+			continue
+		}
+		err := insertLoss(ctx, tx, loss{
+			id: c.ids.New("loss"), accountID: b.AccountID, grantID: l.id, period: b.Period, amount: unused,
+			cause: how.cause, source: how.source, at: now,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshedTx makes the period say what its grants leave for it now. What has expired is taken away, but for what is used
+// or held.
+func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
+	ls, err := openLots(ctx, tx, b.AccountID)
+	if err != nil {
+		return Balance{}, err
+	}
+	burned, _ := ls.burns(b.spoken())
+	ended := func(l lot) bool { return l.expired(now) }
+	expired := loss{cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro())}
+	if err := c.endTx(ctx, tx, b, ls, burned, ended, expired, now); err != nil {
+		return Balance{}, err
+	}
+	b.Granted = 0
+	for i, l := range ls {
+		if l.expired(now) {
+			b.Granted += burned[i]
+		} else {
+			b.Granted += l.available
+		}
+	}
+	b.ValidUntil = ls.nextExpiry(now, b.EndsAt)
+	if b.OverageLimit != nil { // it is never less than what there is
+		least := max(*b.OverageLimit, b.Overage, b.Used()+b.Held-b.Granted)
+		b.OverageLimit = &least
+	}
+	return b, setTerms(ctx, tx, b)
+}
+
+func (c *Credits) refreshTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
+	_, err := c.refreshedTx(ctx, tx, b, now)
+	return err
 }
 
 func later(a, b time.Time) time.Time {
@@ -165,91 +287,4 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func (c *Credits) grantTx(
-	ctx context.Context, tx postgres.Tx, b Balance, kind string, amount int64, source string,
-) error {
-	return insertGrant(ctx, tx, grantRow{
-		id: c.ids.New("grant"), accountID: b.AccountID, period: b.Period, kind: kind, amount: amount, source: source,
-		createdAt: c.now(),
-	})
-}
-
-// ChangePlanTx puts the account's current period under another plan. The caller writes the account's tier afterwards.
-//
-// cycle is that of the Stripe subscription which the plan comes from, or nil for a plan without one. A period of the
-// cycle that has not been seen yet is opened, with its grant. Within a period, more credits are there at once, what is
-// used stays used, and a plan from Stripe never takes granted credits away; a plan set by hand does. Going back to a
-// hard cap always starts a new period: what was used in overage can't stand under a cap.
-func (c *Credits) ChangePlanTx(
-	ctx context.Context, tx postgres.Tx, accountID string, plan plans.Plan, cycle *Cycle,
-) error {
-	now := c.now()
-	if err := c.readyTx(ctx, tx, accountID, cycle, now); err != nil {
-		return err
-	}
-	// A spend may hold the row: what it spends belongs to this period, whichever way it ends.
-	current, _, err := lockOpenBalance(ctx, tx, accountID)
-	if err != nil {
-		return err
-	}
-	more := plan.MonthlyCredits - current.Included
-	if cycle != nil {
-		more = max(0, more)
-	}
-	capBroken := plan.Capped && (!current.Capped || current.Used()+current.Held > current.Granted+more)
-	switch {
-	case cycle == nil && (current.Cycle.Source != OwnSource || capBroken):
-		return c.switchTx(ctx, tx, current, plan, Cycle{Source: OwnSource, Anchor: now, Start: now}, now)
-	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
-		return c.switchTx(ctx, tx, current, plan, *cycle, cycle.Start)
-	case cycle != nil && capBroken:
-		return c.switchTx(ctx, tx, current, plan, *cycle, now)
-	}
-	if more == 0 && current.Tier == plan.Tier {
-		return nil
-	}
-	if err := changePeriod(ctx, tx, current, plan, more); err != nil || more == 0 {
-		return err
-	}
-	return c.grantTx(ctx, tx, current, "adjustment", more, c.ids.New("change"))
-}
-
-// readyTx sees to it that there is a period to change, and holds the account's row. Where the subscription that the
-// last period follows says what the current one is, none is opened under the plan before it.
-func (c *Credits) readyTx(ctx context.Context, tx postgres.Tx, accountID string, cycle *Cycle, now time.Time) error {
-	if cycle != nil {
-		if _, err := lockAccount(ctx, tx, accountID); err != nil {
-			return err
-		}
-		latest, ok, err := openBalance(ctx, tx, accountID)
-		if err != nil || ok && latest.Cycle.Source == cycle.Source {
-			return err
-		}
-	}
-	_, err := c.openTx(ctx, tx, accountID, now)
-	return err
-}
-
-// switchTx ends the current period at a time and starts one that follows the cycle.
-func (c *Credits) switchTx(
-	ctx context.Context, tx postgres.Tx, current Balance, plan plans.Plan, cycle Cycle, at time.Time,
-) error {
-	months := monthsUntil(cycle.Anchor, cycle.Start)
-	if !addMonths(cycle.Anchor, months).Equal(cycle.Start) {
-		cycle.Anchor, months = cycle.Start, 0
-	}
-	// The two must not overlap, nor may the current one lose its beginning, whatever the clocks say.
-	at = later(at, current.StartsAt.Add(time.Millisecond))
-	if at.Before(current.EndsAt) {
-		if err := shortenPeriod(ctx, tx, current, at); err != nil {
-			return err
-		}
-	}
-	before := Balance{
-		AccountID: current.AccountID, Period: current.Period, Cycle: cycle, reserves: current.reserves,
-	}
-	_, err := c.startTx(ctx, tx, before, plan, months, at)
-	return err
 }

@@ -73,11 +73,19 @@ func (f *fixture) key(id, accountID, family string, limit *int64) {
 		VALUES ($1, $2, $3, 1, 'p', 'n', '2026-03-10T12:00Z', $4, $5)`, id, accountID, []byte(id), family, limit)
 }
 
+// bought is the standing of an account that has paid.
+func bought(plan plans.Plan, cycle *Cycle) Standing {
+	return Standing{Plan: plan, Cycle: cycle, Monthly: Full, Overage: true}
+}
+
+// capped reports whether the balance has a hard cap.
+func capped(b Balance) bool { return b.OverageLimit != nil }
+
 // plan puts an account under a tier, as an operator does.
 func (f *fixture) plan(accountID string, tier plans.Tier, cycle *Cycle) {
 	f.tb.Helper()
 	err := postgres.InTx(context.Background(), f.pool, func(tx postgres.Tx) error {
-		if err := f.ChangePlanTx(context.Background(), tx, accountID, f.catalogue.Plan(tier), cycle); err != nil {
+		if err := f.ApplyTx(context.Background(), tx, accountID, bought(f.catalogue.Plan(tier), cycle)); err != nil {
 			return err
 		}
 		_, err := tx.Exec(context.Background(), "UPDATE accounts SET tier = $2 WHERE id = $1", accountID, tier)
@@ -125,10 +133,27 @@ func identities() map[string]string {
 		"events have a balance": `
 			SELECT account_id, period FROM usage_events e WHERE NOT EXISTS (
 				SELECT FROM balances b WHERE b.account_id = e.account_id AND b.period = e.period)`,
-		"granted is the sum of grants": `
-			SELECT b.account_id, b.period FROM balances b LEFT JOIN (
-				SELECT account_id, period, sum(amount) AS amount FROM credit_grants GROUP BY 1, 2) g USING (account_id, period)
-			WHERE b.granted <> coalesce(g.amount, 0)`,
+		"granted is what the grants leave for the open period": `
+			SELECT b.account_id, b.period, b.granted, g.amount - coalesce(u.credits, 0) - coalesce(l.amount, 0) AS rest
+			FROM balances b
+			LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM credit_grants GROUP BY 1) g USING (account_id)
+			LEFT JOIN (SELECT account_id, sum(credits) AS credits FROM credit_burns GROUP BY 1) u USING (account_id)
+			LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM credit_losses GROUP BY 1) l USING (account_id)
+			WHERE NOT b.closed AND b.granted <> coalesce(g.amount, 0) - coalesce(u.credits, 0) - coalesce(l.amount, 0)`,
+		"no grant is burned or lost beyond its amount": `
+			SELECT g.id FROM credit_grants g
+			LEFT JOIN (SELECT grant_id, sum(credits) AS credits FROM credit_burns GROUP BY 1) u ON u.grant_id = g.id
+			LEFT JOIN (SELECT grant_id, sum(amount) AS amount FROM credit_losses GROUP BY 1) l ON l.grant_id = g.id
+			WHERE coalesce(u.credits, 0) + coalesce(l.amount, 0) > g.amount`,
+		"what closed periods used is burns and overage": `
+			SELECT b.account_id, b.period FROM balances b
+			LEFT JOIN (SELECT account_id, period, sum(credits) AS credits FROM credit_burns GROUP BY 1, 2) u USING (account_id, period)
+			LEFT JOIN (SELECT account_id, period, sum(credits) AS credits FROM overages GROUP BY 1, 2) o USING (account_id, period)
+			WHERE b.closed AND greatest(b.tts + b.stt + b.llm + b.rag, b.overage) <> coalesce(u.credits, 0) + coalesce(o.credits, 0)`,
+		"overage of open periods is in the ledger": `
+			SELECT b.account_id, b.period FROM balances b
+			LEFT JOIN (SELECT account_id, period, sum(credits) AS credits FROM overages GROUP BY 1, 2) o USING (account_id, period)
+			WHERE NOT b.closed AND b.overage <> coalesce(o.credits, 0)`,
 		"held is the sum of reservations that hold": `
 			SELECT b.account_id, b.period FROM balances b LEFT JOIN (
 				SELECT account_id, period, sum(held) AS held FROM reservations WHERE state = 'held' GROUP BY 1, 2) r

@@ -2,9 +2,9 @@ package credits
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/keymeter/keymeter/internal/fault"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
 
@@ -32,9 +32,30 @@ type Grant struct {
 	ExpiresAt     *time.Time
 }
 
-// GrantTx gives credits, usable at once. A source that gave already gives nothing more; given tells.
+// GrantTx gives credits, usable at once: they also cover what has been used beyond the credits in this period. A source
+// that gave already gives nothing more; given tells.
 func (c *Credits) GrantTx(ctx context.Context, tx postgres.Tx, g Grant) (given bool, err error) {
-	return false, errors.New("credits: GrantTx is yet to come")
+	now := c.now()
+	if g.ExpiresAt != nil && !g.ExpiresAt.After(now) {
+		return false, fault.InvalidField("expiresAt", "is not in the future")
+	}
+	b, err := c.lockToChangeTx(ctx, tx, g.AccountID, now)
+	if err != nil {
+		return false, err
+	}
+	if given, err = c.giveTx(ctx, tx, b, g, now); err != nil || !given {
+		return given, err
+	}
+	return true, c.refreshTx(ctx, tx, b, now)
+}
+
+// giveTx writes a grant. Its amount counts once the period has been refreshed.
+func (c *Credits) giveTx(ctx context.Context, tx postgres.Tx, b Balance, g Grant, now time.Time) (bool, error) {
+	if g.Amount <= 0 {
+		return false, nil
+	}
+	g.ID, g.AccountID, g.CreatedAt = c.ids.New("grant"), b.AccountID, now
+	return insertGrant(ctx, tx, b.Period, g)
 }
 
 // TakeBackTx takes back what is unused of the grant that a source gave, up to amount, and returns how much that was. by
@@ -42,5 +63,72 @@ func (c *Credits) GrantTx(ctx context.Context, tx postgres.Tx, g Grant) (given b
 func (c *Credits) TakeBackTx(
 	ctx context.Context, tx postgres.Tx, accountID, source, by string, amount int64,
 ) (taken int64, err error) {
-	return 0, errors.New("credits: TakeBackTx is yet to come")
+	now := c.now()
+	b, err := c.lockToChangeTx(ctx, tx, accountID, now)
+	if err != nil {
+		return 0, err
+	}
+	id, ok, err := findGrant(ctx, tx, accountID, source)
+	if err != nil || !ok {
+		return 0, err
+	}
+	if taken, ok, err = findLoss(ctx, tx, accountID, id, by); err != nil || ok {
+		return taken, err
+	}
+	ls, err := openLots(ctx, tx, accountID)
+	if err != nil {
+		return 0, err
+	}
+	burned, _ := ls.burns(b.spoken())
+	for i, l := range ls {
+		if l.id == id {
+			taken = min(amount, l.available-burned[i])
+		}
+	}
+	err = insertLoss(ctx, tx, loss{
+		id: c.ids.New("loss"), accountID: accountID, grantID: id, period: b.Period, amount: taken, cause: lostTakenBack,
+		source: by, at: now,
+	})
+	if err != nil {
+		return 0, err
+	}
+	return taken, c.refreshTx(ctx, tx, b, now)
+}
+
+// spoken is what the grants of the period have to cover: what is used or held and has not been billed as overage.
+func (b Balance) spoken() int64 { return max(0, b.Used()+b.Held-b.Overage) }
+
+// lockToChangeTx returns the current period, and holds its row and the account's.
+func (c *Credits) lockToChangeTx(ctx context.Context, tx postgres.Tx, accountID string, now time.Time) (Balance, error) {
+	if _, err := lockAccount(ctx, tx, accountID); err != nil {
+		return Balance{}, err
+	}
+	return c.lockCurrentTx(ctx, tx, accountID, now)
+}
+
+// loseTx takes from lots what is unused of them, up to amount. The last goes first.
+func (c *Credits) loseTx(
+	ctx context.Context, tx postgres.Tx, b Balance, from func(l lot) bool, amount int64, why cause, source string,
+	now time.Time,
+) error {
+	ls, err := openLots(ctx, tx, b.AccountID)
+	if err != nil {
+		return err
+	}
+	burned, _ := ls.burns(b.spoken())
+	for i := len(ls) - 1; i >= 0; i-- {
+		take := min(amount, ls[i].available-burned[i])
+		if take <= 0 || !from(ls[i]) {
+			continue
+		}
+		err := insertLoss(ctx, tx, loss{
+			id: c.ids.New("loss"), accountID: b.AccountID, grantID: ls[i].id, period: b.Period, amount: take, cause: why,
+			source: source, at: now,
+		})
+		if err != nil {
+			return err
+		}
+		amount -= take
+	}
+	return nil
 }

@@ -23,7 +23,7 @@ func TestHoldsFollowTheModel(t *testing.T) {
 	clock := testkit.NewClock(theStart())
 	f := fixtureOn(t, pool, clock)
 	rapid.Check(t, func(t *rapid.T) {
-		f.exec(`TRUNCATE usage_events, usage_totals, usage_hours, key_budgets, reservations, credit_grants, balances, api_keys, accounts
+		f.exec(`TRUNCATE usage_events, usage_totals, usage_hours, key_budgets, reservations, credit_grants, credit_burns, credit_losses, overages, balances, api_keys, accounts
 			CASCADE`)
 		clock.Set(theStart())
 		h := &holder{t: t, f: f, books: map[string]*book{}, limits: map[string]*int64{}}
@@ -125,7 +125,7 @@ func (h *holder) open(b *book) {
 	if b.granted == 0 || current.Period != b.period {
 		b.used, b.familyUsed = 0, 0
 	}
-	b.period, b.starts, b.capped, b.granted = current.Period, current.StartsAt, current.Capped, current.Granted
+	b.period, b.starts, b.capped, b.granted = current.Period, current.StartsAt, capped(current), current.Granted
 	require.Equal(h.t, b.used, current.Used())
 	for _, hold := range b.holds {
 		if hold.got.State == Held && !b.now.Before(hold.got.ExpiresAt) {

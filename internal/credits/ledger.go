@@ -156,10 +156,11 @@ func (a *account) refuse(d *draft) *fault.Error {
 
 // left is what can still be spent, at least 0.
 func (a *account) left() int64 {
-	if a.balance.Capped {
-		return a.balance.Remaining()
+	limit := int64(maxTotal)
+	if a.balance.OverageLimit != nil {
+		limit = a.balance.Granted + *a.balance.OverageLimit
 	}
-	return max(0, maxTotal-a.balance.Used()-a.balance.Held)
+	return max(0, limit-a.balance.Used()-a.balance.Held)
 }
 
 // leftFor is what a key can still spend, at least 0.

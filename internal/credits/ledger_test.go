@@ -310,7 +310,7 @@ func (m *machine) Check(t *rapid.T) {
 		}
 	}
 	rows, err := m.bench.pool.Query(t.Context(), `
-		SELECT account_id, period, starts_at, ends_at, tier, capped, granted, included, tts, stt, llm, rag, requests
+		SELECT account_id, period, starts_at, ends_at, tier, overage_limit IS NOT NULL, granted, included, tts, stt, llm, rag, requests
 		FROM balances WHERE account_id = ANY ($1) ORDER BY account_id, period`, m.ids)
 	require.NoError(t, err)
 	got := []seenPeriod{}
@@ -366,7 +366,7 @@ func seen(id string, period int, p *modelPeriod) seenPeriod {
 
 func seenBalance(b Balance) seenPeriod {
 	return seenPeriod{
-		b.AccountID, b.Period, b.StartsAt.UTC(), b.EndsAt.UTC(), b.Tier, b.Capped, b.Granted, b.Included,
+		b.AccountID, b.Period, b.StartsAt.UTC(), b.EndsAt.UTC(), b.Tier, capped(b), b.Granted, b.Included,
 		b.TTS, b.STT, b.LLM, b.RAG, b.Requests,
 	}
 }

@@ -2,10 +2,9 @@ package credits
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/keymeter/keymeter/gen/queries"
+	"github.com/keymeter/keymeter/internal/postgres"
 )
 
 // Overage is credits that were used beyond what was granted in a period, at the price that was in force. It enters the
@@ -23,7 +22,18 @@ type Overage struct {
 // Micros returns what the overage costs in micro-dollars.
 func (o Overage) Micros() int64 { return o.Credits * o.UnitMicros }
 
-// OverageOf returns an account's overage of periods that are over, oldest first.
-func (c *Credits) OverageOf(ctx context.Context, db queries.DBTX, accountID string) ([]Overage, error) {
-	return nil, errors.New("credits: OverageOf is yet to come")
+// OverageOf returns an account's overage that has entered the ledger, oldest first.
+func (c *Credits) OverageOf(ctx context.Context, accountID string) ([]Overage, error) {
+	return overagesOf(ctx, c.pool, accountID)
+}
+
+// overageTx enters overage of the period into the ledger at the price that is in force.
+func (c *Credits) overageTx(ctx context.Context, tx postgres.Tx, b Balance, credits int64, until, now time.Time) error {
+	if credits <= 0 {
+		return nil
+	}
+	return insertOverage(ctx, tx, Overage{
+		ID: c.ids.New("ovg"), AccountID: b.AccountID, Period: b.Period, Subscription: b.Cycle.Source,
+		StartsAt: b.StartsAt, EndsAt: until, Credits: credits, UnitMicros: b.OverageMicros, CreatedAt: now,
+	})
 }

@@ -57,7 +57,7 @@ func TestChangeToAHardCap(t *testing.T) {
 			require.NoError(t, b.changePlan(t.Context(), id, c.to, c.cycle))
 			balance := b.current(t, id)
 			require.Equal(t, c.to, balance.Tier)
-			require.True(t, balance.Capped)
+			require.True(t, capped(balance))
 			b.checkIdentities(t, id)
 		})
 	}
@@ -78,5 +78,5 @@ func TestRenewalUnderALowerPlan(t *testing.T) {
 	balance := b.current(t, id)
 	require.Equal(t, plans.Starter, balance.Tier)
 	require.Equal(t, renewal, balance.StartsAt.UTC())
-	require.Equal(t, int64(50_000), balance.Granted)
+	require.Equal(t, int64(200_000+50_000), balance.Granted, "what is carried over, and the lower plan's")
 }

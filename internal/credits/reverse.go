@@ -71,7 +71,12 @@ func (c *Credits) reverseTx(
 		correction.credits = -event.credits
 	} else if event.credits > 0 {
 		a.balance.Granted += event.credits
-		if err := c.grantTx(ctx, tx, a.balance, "adjustment", event.credits, r.ID); err != nil {
+		expiresAt := carriedUntil(a.balance, Standing{Plan: c.catalogue.Plan(a.balance.Tier), Monthly: Full})
+		_, err := c.giveTx(ctx, tx, a.balance, Grant{
+			Kind: Adjustment, Amount: event.credits, Source: r.ID, Reason: "Reversal of an event of an earlier period",
+			ExpiresAt: expiresAt,
+		}, l.now)
+		if err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,10 @@ package credits
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
 
 	"github.com/keymeter/keymeter/internal/plans"
 	"github.com/keymeter/keymeter/internal/postgres"
@@ -15,6 +19,8 @@ const (
 	Frozen Monthly = iota
 	// Bridge is a small advance, for the time until the renewal is paid.
 	Bridge
+	// Trial is all of them, but none is carried over: nothing was paid.
+	Trial
 	// Full is all of them.
 	Full
 )
@@ -33,5 +39,236 @@ type Standing struct {
 // A period of the cycle that has not been seen yet is opened. Within a period, more credits are there at once, what is
 // used stays used, and a plan from a subscription never takes granted credits away; a plan set by hand does.
 func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string, s Standing) error {
-	return c.ChangePlanTx(ctx, tx, accountID, s.Plan, s.Cycle)
+	now := c.now()
+	if err := c.readyTx(ctx, tx, accountID, s.Cycle, now); err != nil {
+		return err
+	}
+	// A spend may hold the row: what it spends belongs to this period, whichever way it ends.
+	current, _, err := lockOpenBalance(ctx, tx, accountID)
+	if err != nil {
+		return err
+	}
+	switch cycle := s.Cycle; {
+	case cycle == nil && current.Cycle.Source != OwnSource:
+		err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
+	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
+		err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
+	default:
+		_, err = c.applyTx(ctx, tx, current, s, now)
+	}
+	return err
+}
+
+// readyTx sees to it that there is a period to change, and holds the account's row. Where the subscription that the
+// last period follows says what the current one is, none is opened under the plan before it.
+func (c *Credits) readyTx(ctx context.Context, tx postgres.Tx, accountID string, cycle *Cycle, now time.Time) error {
+	if cycle != nil {
+		if _, err := lockAccount(ctx, tx, accountID); err != nil {
+			return err
+		}
+		b, ok, err := openBalance(ctx, tx, accountID)
+		if err != nil || ok && b.Cycle.Source == cycle.Source {
+			return err
+		}
+	}
+	_, err := c.openTx(ctx, tx, accountID, now)
+	return err
+}
+
+// switchTx ends the current period at a time and starts one that follows the cycle.
+func (c *Credits) switchTx(
+	ctx context.Context, tx postgres.Tx, current Balance, s Standing, cycle Cycle, at, now time.Time,
+) error {
+	months := monthsUntil(cycle.Anchor, cycle.Start)
+	if !addMonths(cycle.Anchor, months).Equal(cycle.Start) {
+		cycle.Anchor, months = cycle.Start, 0
+	}
+	// The two must not overlap, nor may the current one lose its beginning, whatever the clocks say.
+	at = later(at, current.StartsAt.Add(time.Millisecond))
+	if at.Before(current.EndsAt) {
+		if err := shortenPeriod(ctx, tx, current, at); err != nil {
+			return err
+		}
+		current.EndsAt = at
+	}
+	_, err := c.nextTx(ctx, tx, current, s, cycle, months, at, now)
+	return err
+}
+
+// applyTx puts a period under a standing.
+func (c *Credits) applyTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) (Balance, error) {
+	b, err := c.termsTx(ctx, tx, b, s, now)
+	if err != nil {
+		return Balance{}, err
+	}
+	switch s.Monthly {
+	case Bridge:
+		err = c.bridgeTx(ctx, tx, b, s.Plan, now)
+	case Trial, Full:
+		err = c.monthlyTx(ctx, tx, b, s, now)
+	case Frozen:
+	}
+	if err == nil {
+		err = c.changePlanTx(ctx, tx, b, s, now)
+	}
+	if err != nil {
+		return Balance{}, err
+	}
+	if s.Monthly >= Trial {
+		b.Included = max(b.Included, s.Plan.MonthlyCredits)
+	}
+	if s.Cycle == nil && b.Cycle.Source == OwnSource {
+		b.Included = s.Plan.MonthlyCredits
+	}
+	b.Tier = s.Plan.Tier
+	return c.refreshedTx(ctx, tx, b, now)
+}
+
+// termsTx sets how much overage there may be and at what price. What there is under another price or limit enters the
+// ledger first.
+func (c *Credits) termsTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) (Balance, error) {
+	none := int64(0)
+	limit, micros := &none, s.Plan.OverageMicros
+	if s.Overage && !s.Plan.Capped {
+		set, err := getSettings(ctx, tx, b.AccountID)
+		if err != nil {
+			return Balance{}, err
+		}
+		limit = set.overageLimit
+	}
+	over := b.Over() - b.Overage
+	if over > 0 && (micros != b.OverageMicros || limit != nil && *limit == 0) {
+		if err := c.overageTx(ctx, tx, b, over, now, now); err != nil {
+			return Balance{}, err
+		}
+		b.Overage += over
+	}
+	b.OverageLimit, b.OverageMicros = limit, micros
+	return b, nil
+}
+
+// monthlySource names the monthly grant of the month that a period is in.
+func monthlySource(b Balance) string {
+	if b.Cycle.Source == OwnSource {
+		return fmt.Sprintf("monthly:%d", b.Period)
+	}
+	return fmt.Sprintf("monthly:%s:%d", b.Cycle.Source, b.Cycle.Start.Unix())
+}
+
+func bridgeSource(b Balance) string { return "bridge:" + monthlySource(b) }
+
+// bridgeTx gives a small part of the monthly credits for the time until the renewal is paid.
+func (c *Credits) bridgeTx(ctx context.Context, tx postgres.Tx, b Balance, plan plans.Plan, now time.Time) error {
+	_, paid, err := findGrant(ctx, tx, b.AccountID, monthlySource(b))
+	expiresAt := b.StartsAt.Add(c.catalogue.Bridge.For)
+	if err != nil || paid || !expiresAt.After(now) {
+		return err
+	}
+	_, err = c.giveTx(ctx, tx, b, Grant{
+		Kind: BridgeGrant, Amount: plan.MonthlyCredits * c.catalogue.Bridge.Percent / 100, Source: bridgeSource(b),
+		Reason: "Advance until the renewal is paid", ExpiresAt: &expiresAt,
+	}, now)
+	return err
+}
+
+// monthlyTx gives a period's monthly credits, once, less what was used of their advance.
+func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) error {
+	source := monthlySource(b)
+	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil || given {
+		return errors.Join(err, c.returnTx(ctx, tx, b, now))
+	}
+	used, err := c.endBridgeTx(ctx, tx, b, now)
+	if err != nil {
+		return err
+	}
+	_, err = c.giveTx(ctx, tx, b, Grant{
+		Kind: MonthlyGrant, Amount: s.Plan.MonthlyCredits - used, Source: source,
+		Reason: s.Plan.Name + " plan, monthly credits", ExpiresAt: carriedUntil(b, s),
+	}, now)
+	return err
+}
+
+func leavingSource(subscription string) string { return "left:" + subscription }
+
+// returnTx gives back what an account lost when it left the subscription, and has come back to.
+func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
+	lost, err := leftOf(ctx, tx, b.AccountID, b.Cycle.Source)
+	if err != nil {
+		return err
+	}
+	for _, l := range lost {
+		if l.expiresAt != nil && !l.expiresAt.After(now) {
+			continue
+		}
+		_, err := c.giveTx(ctx, tx, b, Grant{
+			Kind: MonthlyGrant, Amount: l.amount, Source: "returned:" + l.lossID, Reason: "Back to the subscription",
+			ExpiresAt: l.expiresAt,
+		}, now)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// carriedUntil is when credits that a period's plan includes expire.
+func carriedUntil(b Balance, s Standing) *time.Time {
+	carried := s.Plan.CarryoverMonths
+	if s.Monthly == Trial {
+		carried = 0
+	}
+	at := addMonths(b.Cycle.Anchor, b.months+1+carried)
+	return &at
+}
+
+// endBridgeTx ends the advance on a period's monthly credits, and returns what was used of it.
+func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (used int64, err error) {
+	ls, err := openLots(ctx, tx, b.AccountID)
+	if err != nil {
+		return 0, err
+	}
+	burned, _ := ls.burns(b.spoken())
+	for i, l := range ls {
+		if l.source != bridgeSource(b) {
+			continue
+		}
+		used = burned[i]
+		isBridge := func(other lot) bool { return other.id == l.id }
+		err = c.loseTx(ctx, tx, b, isBridge, l.available-used, lostReplaced, monthlySource(b), now)
+	}
+	return used, err
+}
+
+// changePlanTx gives or takes what a change of plan within a period does. A plan from a subscription gives the part of the
+// difference that is left of the period, once for each plan, and takes nothing.
+func (c *Credits) changePlanTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) error {
+	more := s.Plan.MonthlyCredits - b.Included
+	byHand := s.Cycle == nil
+	switch {
+	case b.Included == 0 || more == 0: // the period is new, or its monthly credits are not paid for yet
+		return nil
+	case more < 0 && byHand:
+		included := func(l lot) bool { return l.kind == MonthlyGrant && l.period == b.Period }
+		return c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
+	case more < 0 || s.Monthly < Trial:
+		return nil
+	}
+	source := fmt.Sprintf("upgrade:%s:%s", monthlySource(b), s.Plan.Tier)
+	if byHand {
+		source = c.ids.New("change")
+	} else {
+		more = share(more, b.EndsAt.Sub(now), b.EndsAt.Sub(b.Cycle.Start))
+	}
+	_, err := c.giveTx(ctx, tx, b, Grant{
+		Kind: MonthlyGrant, Amount: more, Source: source, Reason: "Change to the " + s.Plan.Name + " plan",
+		ExpiresAt: carriedUntil(b, s),
+	}, now)
+	return err
+}
+
+// share returns the part of credits that left is of whole, rounded up.
+func share(credits int64, left, whole time.Duration) int64 {
+	n := new(big.Int).Mul(big.NewInt(credits), big.NewInt(int64(max(0, min(left, whole)))))
+	n.Add(n, big.NewInt(int64(whole)-1))
+	return n.Quo(n, big.NewInt(int64(whole))).Int64()
 }

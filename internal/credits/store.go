@@ -43,7 +43,8 @@ func fromRow(row queries.Balance) Balance {
 	return Balance{
 		AccountID: row.AccountID, Period: row.Period, months: int(row.Months), reserves: row.Reserves,
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
-		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Capped: row.Capped, Granted: row.Granted,
+		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Granted: row.Granted,
+		ValidUntil: row.ValidUntil, Overage: row.Overage, OverageLimit: row.OverageLimit, OverageMicros: row.OverageMicros,
 		Included: row.Included,
 		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Held: row.Held, Requests: row.Requests,
 	}
@@ -52,15 +53,8 @@ func fromRow(row queries.Balance) Balance {
 func insertBalance(ctx context.Context, db queries.DBTX, b Balance) error {
 	return queries.New(db).InsertBalance(ctx, queries.InsertBalanceParams{
 		AccountID: b.AccountID, Period: b.Period, Source: b.Cycle.Source, Anchor: b.Cycle.Anchor, Months: int32(b.months),
-		StartsAt: b.StartsAt, EndsAt: b.EndsAt, Tier: string(b.Tier), Capped: b.Capped, Granted: b.Granted,
-		Included: b.Included, Reserves: b.reserves,
-	})
-}
-
-// usedInMonth returns what earlier periods used of the month of the cycle that b is a period of.
-func usedInMonth(ctx context.Context, db queries.DBTX, b Balance) (int64, error) {
-	return queries.New(db).UsedInMonth(ctx, queries.UsedInMonthParams{
-		AccountID: b.AccountID, Source: b.Cycle.Source, Anchor: b.Cycle.Anchor, Months: int32(b.months),
+		StartsAt: b.StartsAt, EndsAt: b.EndsAt, ValidUntil: b.ValidUntil, Tier: string(b.Tier), Granted: b.Granted,
+		Included: b.Included, OverageLimit: b.OverageLimit, OverageMicros: b.OverageMicros, Reserves: b.reserves,
 	})
 }
 
@@ -71,28 +65,6 @@ func shortenPeriod(ctx context.Context, db queries.DBTX, b Balance, at time.Time
 
 func closePeriod(ctx context.Context, db queries.DBTX, accountID string) error {
 	return queries.New(db).ClosePeriod(ctx, accountID)
-}
-
-func changePeriod(ctx context.Context, db queries.DBTX, b Balance, plan plans.Plan, more int64) error {
-	return queries.New(db).ChangePeriod(ctx, queries.ChangePeriodParams{
-		AccountID: b.AccountID, Period: b.Period, Tier: string(plan.Tier), Capped: plan.Capped, MoreGranted: more,
-	})
-}
-
-type grantRow struct {
-	id, accountID string
-	period        int32
-	kind          string
-	amount        int64
-	source        string
-	createdAt     time.Time
-}
-
-func insertGrant(ctx context.Context, db queries.DBTX, g grantRow) error {
-	return queries.New(db).InsertGrant(ctx, queries.InsertGrantParams{
-		ID: g.id, AccountID: g.accountID, Period: g.period, Kind: g.kind, Amount: g.amount, Source: g.source,
-		CreatedAt: g.createdAt,
-	})
 }
 
 // owner is whom a key spends for.

@@ -146,12 +146,12 @@ func (r *reading) find(ctx context.Context, b *batch) func(q *queries.Queries) e
 	}
 }
 
-// take keeps the locked periods that are not over.
+// take keeps the locked periods that are not over and whose grants have not expired.
 func (r *reading) take(accountIDs []string, balances []queries.LockOpenBalancesRow) {
 	held := make(map[string]struct{}, len(balances))
 	for i := range balances {
 		b := fromLocked(&balances[i])
-		if !r.now.Before(b.EndsAt) {
+		if !r.now.Before(b.ValidUntil) {
 			continue
 		}
 		held[b.AccountID] = struct{}{}
@@ -208,7 +208,8 @@ func fromLocked(row *queries.LockOpenBalancesRow) Balance {
 	return Balance{
 		AccountID: row.AccountID, Period: row.Period, months: int(row.Months), reserves: row.Reserves,
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
-		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Capped: row.Capped, Granted: row.Granted,
+		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Granted: row.Granted,
+		ValidUntil: row.ValidUntil, Overage: row.Overage, OverageLimit: row.OverageLimit, OverageMicros: row.OverageMicros,
 		Included: row.Included,
 		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Held: row.Held, Requests: row.Requests,
 	}

@@ -118,7 +118,7 @@ func TestTierByHand(t *testing.T) {
 		{"pro", "Pro ($99/mo)", 1000, 200000, 199000},
 		{"scale", "Scale ($499/mo)", 1000, 1000000, 999000},
 		{"starter", "Starter ($29/mo)", 1000, 50000, 49000},
-		{"free", "Free ($0/mo)", 0, 2500, 2500},
+		{"free", "Free ($0/mo)", 1000, 2500, 1500},
 	} {
 		w.setTier(c, step.tier)
 		w.setTier(c, step.tier) // again changes nothing
@@ -133,7 +133,7 @@ func TestTierByHand(t *testing.T) {
 		w.setTier(c, "starter")
 		spend("b", 60000)
 		w.setTier(c, "free")
-		require.Equal(t, credits{0, 2500, 2500}, w.subscription(c).Credits)
+		require.Equal(t, credits{61000, 50000, 0}, w.subscription(c).Credits, "what was used stays used")
 	})
 	t.Run("back and forth in one moment", func(t *testing.T) {
 		for range 3 {

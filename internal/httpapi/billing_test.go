@@ -527,13 +527,14 @@ func TestRenewal(t *testing.T) {
 	w.subscribe(c, "pro")
 	w.record(event{"id": "a", "accountId": c.ID, "category": "rag", "credits": 250000}).want(http.StatusOK)
 	w.clock.Set(time.Date(2026, 4, 21, 10, 30, 1, 0, time.UTC))
-	require.Equal(t, credits{0, 200000, 200000}, w.subscription(c).Credits, "also before the webhook")
+	require.Equal(t, credits{0, 20000, 20000}, w.subscription(c).Credits, "an advance, until the renewal is paid")
 	w.sim.Advance()
 	w.delivered()
 	s := w.subscription(c)
 	require.Equal(t, credits{0, 200000, 200000}, s.Credits)
 	require.Equal(t, "2026-05-21T10:30:00Z", s.TierExpiresAt.Format(time.RFC3339))
 	require.Equal(t, 2, w.count("credit_grants WHERE account_id = $1 AND amount = 200000", c.ID), "one a month")
+	require.Equal(t, 1, w.count("overages WHERE account_id = $1 AND credits = 50000 AND unit_micros = 800", c.ID))
 }
 
 func TestWebhookBodyLimit(t *testing.T) {

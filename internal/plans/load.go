@@ -37,7 +37,8 @@ func Parse(source []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
-	if err := errors.Join(c.addTiers(f.Tiers), c.addPrices(f.Prices), c.setGrace(f.GraceDays), c.setTopUp(f.TopUp)); err != nil {
+	err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addPrices(f.Prices), c.setGrace(f.GraceDays), c.setTopUp(f.TopUp))
+	if err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	return c, nil
@@ -62,6 +63,7 @@ func decode(source []byte, into *file) error {
 }
 
 type file struct {
+	Bridge    bridgeEntry             `json:"bridge"`
 	Tiers     []tierEntry             `json:"tiers"`
 	Prices    map[Category]priceEntry `json:"prices"`
 	GraceDays *int                    `json:"graceDays"`
@@ -72,6 +74,19 @@ type topUpEntry struct {
 	PricePerThousandCredits string `json:"pricePerThousandCredits"`
 	MinCredits              int64  `json:"minCredits"`
 	MaxCredits              int64  `json:"maxCredits"`
+}
+
+func (c *Catalogue) addBridge(e bridgeEntry) error {
+	if e.Percent < 0 || e.Percent > 100 || e.Hours < 0 || e.Hours > 28*24 {
+		return errors.New("bridge must be of 0 to 100 percent for at most 28 days")
+	}
+	c.Bridge = Bridge{Percent: e.Percent, For: time.Duration(e.Hours) * time.Hour}
+	return nil
+}
+
+type bridgeEntry struct {
+	Percent int64 `json:"percent"`
+	Hours   int64 `json:"hours"`
 }
 
 type tierEntry struct {

@@ -47,10 +47,17 @@ func (p Plan) Display() string { return fmt.Sprintf("%s ($%s/mo)", p.Name, p.Mon
 
 // Catalogue is the tiers and prices. It does not change once it is loaded.
 type Catalogue struct {
+	Bridge Bridge
 	plans  map[Tier]Plan
 	prices map[Category]priceList
 	grace  time.Duration
 	topUp  *TopUpPrice
+}
+
+// Bridge is the advance on the monthly credits of a renewal that is not paid yet.
+type Bridge struct {
+	Percent int64         // of the monthly credits
+	For     time.Duration // from the start of the period
 }
 
 type priceList struct {
