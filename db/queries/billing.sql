@@ -166,3 +166,12 @@ WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.over
 SELECT DISTINCT o.account_id FROM overages o
 WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
 LIMIT $1;
+
+-- name: ListFailingStripeEvents :many
+SELECT * FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL ORDER BY received_at, id LIMIT $1;
+
+-- name: ListOpenOverage :many
+SELECT * FROM overage_bills
+WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+ORDER BY state, overage_id DESC
+LIMIT $1;

@@ -93,12 +93,15 @@ const (
 	ErrorCodeMissingCredential        ErrorCode = "missing_credential"
 	ErrorCodeNoBillingAccount         ErrorCode = "no_billing_account"
 	ErrorCodeNotFound                 ErrorCode = "not_found"
+	ErrorCodeOverageNotFound          ErrorCode = "overage_not_found"
+	ErrorCodeOverageNotParked         ErrorCode = "overage_not_parked"
 	ErrorCodePayloadTooLarge          ErrorCode = "payload_too_large"
 	ErrorCodeReservationNotFound      ErrorCode = "reservation_not_found"
 	ErrorCodeReservationReleased      ErrorCode = "reservation_released"
 	ErrorCodeReservationSettled       ErrorCode = "reservation_settled"
 	ErrorCodeSubscriptionNeedsPayment ErrorCode = "subscription_needs_payment"
 	ErrorCodeTierManagedByStripe      ErrorCode = "tier_managed_by_stripe"
+	ErrorCodeTopUpsNotSold            ErrorCode = "top_ups_not_sold"
 	ErrorCodeUnavailable              ErrorCode = "unavailable"
 	ErrorCodeUnsupportedMediaType     ErrorCode = "unsupported_media_type"
 	ErrorCodeWrongCredentialKind      ErrorCode = "wrong_credential_kind"
@@ -157,6 +160,10 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeNotFound:
 		return true
+	case ErrorCodeOverageNotFound:
+		return true
+	case ErrorCodeOverageNotParked:
+		return true
 	case ErrorCodePayloadTooLarge:
 		return true
 	case ErrorCodeReservationNotFound:
@@ -168,6 +175,8 @@ func (e ErrorCode) Valid() bool {
 	case ErrorCodeSubscriptionNeedsPayment:
 		return true
 	case ErrorCodeTierManagedByStripe:
+		return true
+	case ErrorCodeTopUpsNotSold:
 		return true
 	case ErrorCodeUnavailable:
 		return true
@@ -189,6 +198,27 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OpenOverageState.
+const (
+	OpenOverageStateParked   OpenOverageState = "parked"
+	OpenOverageStatePending  OpenOverageState = "pending"
+	OpenOverageStateUnbilled OpenOverageState = "unbilled"
+)
+
+// Valid indicates whether the value is a known member of the OpenOverageState enum.
+func (e OpenOverageState) Valid() bool {
+	switch e {
+	case OpenOverageStateParked:
+		return true
+	case OpenOverageStatePending:
+		return true
+	case OpenOverageStateUnbilled:
 		return true
 	default:
 		return false
@@ -453,6 +483,27 @@ type AccountList struct {
 // AccountStatus Whether the account's keys are accepted.
 type AccountStatus string
 
+// BillingProblems What billing could not do.
+type BillingProblems struct {
+	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
+	DuplicateSubscriptions int64 `json:"duplicateSubscriptions"`
+
+	// Events Events that failed, the oldest first.
+	Events []FailingEvent `json:"events"`
+
+	// FailingEvents How many events there are that failed.
+	FailingEvents int64 `json:"failingEvents"`
+
+	// Overage Overage that is not on an invoice, what is parked first.
+	Overage []OpenOverage `json:"overage"`
+
+	// ParkedOverage How much overage Stripe refused for good.
+	ParkedOverage int64 `json:"parkedOverage"`
+
+	// PendingOverage How much overage is on its way to an invoice.
+	PendingOverage int64 `json:"pendingOverage"`
+}
+
 // Category What credits are spent on.
 type Category string
 
@@ -584,6 +635,30 @@ type ErrorCode string
 // Examples: customer-42
 type ExternalID = string
 
+// FailingEvent A Stripe event that could not be handled yet.
+type FailingEvent struct {
+	// Attempts How often it was tried.
+	Attempts int32 `json:"attempts"`
+
+	// CustomerID The customer at Stripe.
+	CustomerID string `json:"customerId"`
+
+	// Error Why it failed, for people to read.
+	Error string `json:"error"`
+
+	// ID Stripe's id of the event.
+	ID string `json:"id"`
+
+	// NextAttemptAt When it is tried again.
+	NextAttemptAt time.Time `json:"nextAttemptAt"`
+
+	// ReceivedAt When it was received.
+	ReceivedAt time.Time `json:"receivedAt"`
+
+	// Type Stripe's type of the event.
+	Type string `json:"type"`
+}
+
 // FieldError What is wrong with a field.
 type FieldError struct {
 	// Field The field, parameter or header.
@@ -669,6 +744,42 @@ type Metadata map[string]string
 //
 // Examples: Production Key
 type Name = string
+
+// OpenOverage Overage that is not on an invoice.
+type OpenOverage struct {
+	// AccountID The account that used it.
+	AccountID string `json:"accountId"`
+
+	// AmountCents What they cost, in cents.
+	AmountCents int64 `json:"amountCents"`
+
+	// Attempts How often it was tried.
+	Attempts int32 `json:"attempts"`
+
+	// Credits The credits beyond what was granted.
+	Credits int64 `json:"credits"`
+
+	// Error Why it failed, for people to read. Left out if it was not tried.
+	Error *string `json:"error,omitempty"`
+
+	// ID The overage's id.
+	ID string `json:"id"`
+
+	// PeriodEnd When it ended.
+	PeriodEnd time.Time `json:"periodEnd"`
+
+	// PeriodStart When its billing period began.
+	PeriodStart time.Time `json:"periodStart"`
+
+	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
+	State OpenOverageState `json:"state"`
+
+	// SubscriptionID The subscription that it is billed to. Left out if there was none.
+	SubscriptionID *string `json:"subscriptionId,omitempty"`
+}
+
+// OpenOverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
+type OpenOverageState string
 
 // PaidTier A plan that is sold through Checkout.
 type PaidTier string
@@ -971,6 +1082,18 @@ type Subscription struct {
 
 // Tier A plan of the catalogue.
 type Tier string
+
+// TopUpRequest How many credits to buy, and where to return to.
+type TopUpRequest struct {
+	// CancelURL Redirect URL on cancellation.
+	CancelURL string `json:"cancelUrl"`
+
+	// Credits The credits to buy, by the thousand. The operator may have set closer bounds.
+	Credits int64 `json:"credits"`
+
+	// SuccessURL Redirect URL on successful payment.
+	SuccessURL string `json:"successUrl"`
+}
 
 // UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
 type UpdateKeyRequest struct {
@@ -1359,6 +1482,14 @@ type CreatePortalSessionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// CreateTopUpParams defines parameters for CreateTopUp.
+type CreateTopUpParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListKeysParams defines parameters for ListKeys.
 type ListKeysParams struct {
 	// Limit How many to return.
@@ -1497,6 +1628,9 @@ type CreateCheckoutSessionJSONRequestBody = CheckoutRequest
 
 // CreatePortalSessionJSONRequestBody defines body for CreatePortalSession for application/json ContentType.
 type CreatePortalSessionJSONRequestBody = PortalRequest
+
+// CreateTopUpJSONRequestBody defines body for CreateTopUp for application/json ContentType.
+type CreateTopUpJSONRequestBody = TopUpRequest
 
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
@@ -1698,12 +1832,21 @@ type ServerInterface interface {
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx echo.Context, params CreateCheckoutSessionParams) error
+	// RetryOverage Bill parked overage again
+	// (POST /v1/billing/overage/{overageId}/retry)
+	RetryOverage(ctx echo.Context, overageID string) error
 	// CreatePortalSession Open the billing portal
 	// (POST /v1/billing/portal)
 	CreatePortalSession(ctx echo.Context, params CreatePortalSessionParams) error
+	// GetBillingProblems What billing could not do
+	// (GET /v1/billing/problems)
+	GetBillingProblems(ctx echo.Context) error
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx echo.Context) error
+	// CreateTopUp Buy credits
+	// (POST /v1/billing/topup)
+	CreateTopUp(ctx echo.Context, params CreateTopUpParams) error
 	// ListKeys List API keys
 	// (GET /v1/keys)
 	ListKeys(ctx echo.Context, params ListKeysParams) error
@@ -2007,6 +2150,22 @@ func (w *ServerInterfaceWrapper) CreateCheckoutSession(ctx echo.Context) error {
 	return err
 }
 
+// RetryOverage converts echo context to params.
+func (w *ServerInterfaceWrapper) RetryOverage(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "overageId" -------------
+	var overageID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "overageId", ctx.Param("overageId"), &overageID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter overageId: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RetryOverage(ctx, overageID)
+	return err
+}
+
 // CreatePortalSession converts echo context to params.
 func (w *ServerInterfaceWrapper) CreatePortalSession(ctx echo.Context) error {
 	var err error
@@ -2036,12 +2195,50 @@ func (w *ServerInterfaceWrapper) CreatePortalSession(ctx echo.Context) error {
 	return err
 }
 
+// GetBillingProblems converts echo context to params.
+func (w *ServerInterfaceWrapper) GetBillingProblems(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetBillingProblems(ctx)
+	return err
+}
+
 // GetSubscription converts echo context to params.
 func (w *ServerInterfaceWrapper) GetSubscription(ctx echo.Context) error {
 	var err error
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetSubscription(ctx)
+	return err
+}
+
+// CreateTopUp converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateTopUp(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateTopUpParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateTopUp(ctx, params)
 	return err
 }
 
@@ -2569,6 +2766,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
 	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
 	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
+	router.POST(options.BaseURL+"/v1/billing/topup", wrapper.CreateTopUp, options.OperationMiddlewares["createTopUp"]...)
+	router.GET(options.BaseURL+"/v1/billing/problems", wrapper.GetBillingProblems, options.OperationMiddlewares["getBillingProblems"]...)
+	router.POST(options.BaseURL+"/v1/billing/overage/:overageId/retry", wrapper.RetryOverage, options.OperationMiddlewares["retryOverage"]...)
 	router.GET(options.BaseURL+"/v1/accounts", wrapper.ListAccounts, options.OperationMiddlewares["listAccounts"]...)
 	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
 	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
@@ -3959,6 +4159,134 @@ func (response CreateCheckoutSession503ApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type RetryOverageRequestObject struct {
+	OverageID string `json:"overageId"`
+}
+
+type RetryOverageResponseObject interface {
+	VisitRetryOverageResponse(w http.ResponseWriter) error
+}
+
+type RetryOverage204Response struct {
+}
+
+func (response RetryOverage204Response) VisitRetryOverageResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RetryOverage400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage400ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage401ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage403ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage404ApplicationProblemPlusJSONResponse Problem
+
+func (response RetryOverage404ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage409ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage500ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage503ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreatePortalSessionRequestObject struct {
 	Params CreatePortalSessionParams
 	Body   *CreatePortalSessionJSONRequestBody
@@ -4128,6 +4456,109 @@ func (response CreatePortalSession503ApplicationProblemPlusJSONResponse) VisitCr
 	return err
 }
 
+type GetBillingProblemsRequestObject struct {
+}
+
+type GetBillingProblemsResponseObject interface {
+	VisitGetBillingProblemsResponse(w http.ResponseWriter) error
+}
+
+type GetBillingProblems200JSONResponse BillingProblems
+
+func (response GetBillingProblems200JSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems400ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems401ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems403ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems500ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems503ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetSubscriptionRequestObject struct {
 }
 
@@ -4219,6 +4650,175 @@ type GetSubscription503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetSubscription503ApplicationProblemPlusJSONResponse) VisitGetSubscriptionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUpRequestObject struct {
+	Params CreateTopUpParams
+	Body   *CreateTopUpJSONRequestBody
+}
+
+type CreateTopUpResponseObject interface {
+	VisitCreateTopUpResponse(w http.ResponseWriter) error
+}
+
+type CreateTopUp200JSONResponse CheckoutSession
+
+func (response CreateTopUp200JSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp400ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp401ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp403ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp409ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp413ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp415ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp422ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp500ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp503ApplicationProblemPlusJSONResponse struct {
+	BillingUnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp503ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6595,12 +7195,21 @@ type StrictServerInterface interface {
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx context.Context, request CreateCheckoutSessionRequestObject) (CreateCheckoutSessionResponseObject, error)
+	// RetryOverage Bill parked overage again
+	// (POST /v1/billing/overage/{overageId}/retry)
+	RetryOverage(ctx context.Context, request RetryOverageRequestObject) (RetryOverageResponseObject, error)
 	// CreatePortalSession Open the billing portal
 	// (POST /v1/billing/portal)
 	CreatePortalSession(ctx context.Context, request CreatePortalSessionRequestObject) (CreatePortalSessionResponseObject, error)
+	// GetBillingProblems What billing could not do
+	// (GET /v1/billing/problems)
+	GetBillingProblems(ctx context.Context, request GetBillingProblemsRequestObject) (GetBillingProblemsResponseObject, error)
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx context.Context, request GetSubscriptionRequestObject) (GetSubscriptionResponseObject, error)
+	// CreateTopUp Buy credits
+	// (POST /v1/billing/topup)
+	CreateTopUp(ctx context.Context, request CreateTopUpRequestObject) (CreateTopUpResponseObject, error)
 	// ListKeys List API keys
 	// (GET /v1/keys)
 	ListKeys(ctx context.Context, request ListKeysRequestObject) (ListKeysResponseObject, error)
@@ -7007,6 +7616,31 @@ func (sh *strictHandler) CreateCheckoutSession(ctx echo.Context, params CreateCh
 	return nil
 }
 
+// RetryOverage operation middleware
+func (sh *strictHandler) RetryOverage(ctx echo.Context, overageID string) error {
+	var request RetryOverageRequestObject
+
+	request.OverageID = overageID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryOverage(ctx.Request().Context(), request.(RetryOverageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryOverage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RetryOverageResponseObject); ok {
+		return validResponse.VisitRetryOverageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreatePortalSession operation middleware
 func (sh *strictHandler) CreatePortalSession(ctx echo.Context, params CreatePortalSessionParams) error {
 	var request CreatePortalSessionRequestObject
@@ -7058,6 +7692,29 @@ func (sh *strictHandler) CreatePortalSession(ctx echo.Context, params CreatePort
 	return nil
 }
 
+// GetBillingProblems operation middleware
+func (sh *strictHandler) GetBillingProblems(ctx echo.Context) error {
+	var request GetBillingProblemsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBillingProblems(ctx.Request().Context(), request.(GetBillingProblemsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBillingProblems")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetBillingProblemsResponseObject); ok {
+		return validResponse.VisitGetBillingProblemsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetSubscription operation middleware
 func (sh *strictHandler) GetSubscription(ctx echo.Context) error {
 	var request GetSubscriptionRequestObject
@@ -7075,6 +7732,54 @@ func (sh *strictHandler) GetSubscription(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetSubscriptionResponseObject); ok {
 		return validResponse.VisitGetSubscriptionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateTopUp operation middleware
+func (sh *strictHandler) CreateTopUp(ctx echo.Context, params CreateTopUpParams) error {
+	var request CreateTopUpRequestObject
+
+	request.Params = params
+
+	var body CreateTopUpJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateTopUp(ctx.Request().Context(), request.(CreateTopUpRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateTopUp")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateTopUpResponseObject); ok {
+		return validResponse.VisitCreateTopUpResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7699,246 +8404,273 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L37c9u4kj/6r+DynqpJ6tCy/EhmovnlOK893mSSrOPs7E6UtSASknBMARoCtKJN+f7tt9ANkCAF6mXl",
-	"Mdl8a+t8JzIJAg2gn5/u/hQlcjqTggmtot6niH2k01nG4L/PkkQWQpv/vKFZwcx/JDmjmqVnOupFx93j",
-	"hwfdk4Pjo8tutwf/90cUR2xKeRb1oiHPMi7G/6DJlHU0U9r87aNmuaDZeRr1oqRQWk5ZfnB6HMURNz/R",
-	"JNFXdJgcHZ9EcSTolEW96CyZsiiOlKa6UPCQ5jf4S85n7IkdxowpiiyLI81ZHvWiUc5YdHt7G0cTRlOW",
-	"w6IumM4XB2cjbR75FKVMJTmfaS5F1IveskSKVBEtyZxyTYZsJHNG9IQRwT5qovNFJ4qjnP1Z8JylUU/n",
-	"BYsjlUzYlJrhRjKfUkMbLvSJWdWUfuTTYhr1Th52u3E05QL/eRRHejFj+CQbszwy8/z9998Pzgo9YULz",
-	"hGq2PMMzRS6ePyEPf37QJVRdq9XTmdKPL5kY60nUO37woPykoZsYI2lmNKdTpi117JafPz0Xb6h5ben7",
-	"glB85idFeNohv0+oJgkVPxlqESkYoULNWa4IVfBPbR5IJVNESE3YR660mTQ3o83MN8p9tgOfp5uu6eEp",
-	"UNT988isRpsDFvWi/3nfPXh0dvAHPfjfq4MPf/9btLz6OHq8eEI1G8t8sbzS1yJbkELRMSNyRPSEK5LY",
-	"h8v5/1mwfFEtwP098uf7t5yNol70/x5WF+0Q/6oOy6/jZF6wzeZxzVqncM0WQL/Nvv+CLc6fwsef53La",
-	"8u252cAJnc2YYCmhmsicUHN/cDKaT1nbbEZm1OD9SKlmB+bV4L6cp2w6k5qJJEyTMwIMyRBkIYucJBMp",
-	"FRfjmBSC/1kwc4FhcuYYMaXJPUrevTt/SrgiYynT+x3yXObk+JRMZGGOKskNWyBzridw2xWdMvxGX4yZ",
-	"VvDjiOdK2+NNhjS5JlSk5lRPuBhbCimi5zxhvzZGwZGpeZbl5ay4+fLp8XGHGEL3hSqShCnFFKE5I9ds",
-	"pnswtVGhaEaSCRVjVn4wJkoSrpWdOowl2JyYGzCd6U5fuE1B7lftikfdA0PeVRyj/Xr9Pwf/X9u1gmPV",
-	"ykHM8d0/83AH/8swjpd8yvXy2v4p52RKxcKcv5zpIhdtNyODAfzppWxEi0xHveNuvEKOHG0gRi6YYvkN",
-	"NZNatQ959dj+98Mb/Avuy6XciImVcn0N/9Jye+51a9aqZlKomhb1XBYiBQ1KCs1Qq6KzWWbkPJfi8F/K",
-	"TLaugL1+0cbA3VOHTkczn92M51dv3MYNSl1OmJPuneg2dlN/JdfOfpbLYcamf29fRaVBytQT9ldC6qsR",
-	"jG5mo1F1vJywnBmWJiRRRTKpZoUHiSkNGmTO/rzqHv372fEfJ/95+vuD/3r43z//8cvZo8fdJ0dPj595",
-	"OuNp99SohTozn34lNXluP2l3r8hF75otQBHq2cX0lqd4uzmZ3+AgLWRuWZ3RAmh6gSvcK7m5uKEZT68s",
-	"9RrE9iWSudjwbIe8ZYywPJc5qJn4X1Hv/adoxFlm6M8+znjO1Ll4ShfKcCmmjKIS9aJpoYCHUE2mUmly",
-	"8vBBdPth593rVrv3mKbkolzFqv1rrnlvu+eTS45GxOxSThPdIQMk0oAYBqIIo8mEALE65JXVE+ZUOVGO",
-	"G45m0jtBbyjP6DBje914a4XBIU6kGPFxYbiwt/92Am7vq4eIFMgiDSdn+c6X70H3pNq+tyy/4Qkj/npX",
-	"b2PLCvazm2/BhAys/d4g/N3B/biSkLnZ4NrDRbUs86TMUREEAvYFvmg1yJyPJ5oIOSf3BrXXUHVrt1lD",
-	"S7VPH/qPwnKfSDHKeLJnblJpkFdcXM1yOc6ZUv6pOisviVWquSINxdNQXWmeZSQvhOBifAf2/qg6YeWK",
-	"13CHljXsj0uY2TmjTYxVpTfRLJNzwjW5NzAEHRBFFwpUFDwydAva9YUlHrk3aFkSnihzFnKWcq2efZzQ",
-	"Qmm2X4Ge4OBXrBy9IWPYDRPmiimtyNSoX/YNo1QKkrMp5YJwy3LsfSIzlnOZ3uFgHFcH4w1dTM0ULpwq",
-	"uvqALC9oP0fjt7a13xssfbLkIVQAI0HTSc4FAQOCZIzeMEXuDa7Z4gp+umIfE8ZS82pd5sxzrjUTIHOe",
-	"ma34LJwBNhnYpb2C5RGAb5qDffVLcjQ6pjCpnCUyTyuNvGYmz+gikzT9olyhMf/9MQMYGMysLRbutuqz",
-	"aOC41Db92ymlZEIrRRVe+bJKeHOW+9uR1gWSe4PGVytR3q64P5f5kKcpE3vdpHkuxfjK8AUmNKfZ1TVv",
-	"bhVXhIl0JrnQRNNrpgglzrVuGEaMMgeUEKN5aXnNxB020VPmqjWv3sTwKva3ldXIZndA6yfDQhvZ6+6U",
-	"+WIM/jKVyBkz0tiqfDfWk2n+CmJ1zjVodXI0gm03L7nDYv5eqBkTqVXf/8lopieLnSz7crPL0Ia83oYq",
-	"+O0QUc4yoMScZRnMsu5QvWCF2rP091UPI4ty/ETzoDa1GMMKzYNBNmjP5+5H9dgT/u/ELJeJsU+HGSPP",
-	"hOZ6sYWG6K1pX8d2Z3KY/RQYR3tmzM09Owpw5CuwZP0NfCunzKoThknCnTYmoixyonjKOuQ/CqkxWlYa",
-	"yOkdrEbP6HfrJW/BkiLP7ORWm/+1lezJXtyRCOgV390JuE0AFrVI66J+0DV0tI4a8xaGSCHaag51GWzN",
-	"qNLvFI6Mz1gn6JtcpkVi5kcwWjDL2Yh/jHrRLKNDdaWurzJ+w2CkTgf2m2pWesgtFZR1Xc+5SOXcBlqj",
-	"3sMu7IrhyFHvfaS1giOgow9b7JeZVotkgFAZEv+zKFGGhJu5MG3Q7stpTvWpfV69yZH5DWqul1K+pPl4",
-	"v54sqxVfaSmvMhi9obEOZQp2MfzRGk1H5Df+eHe6H3nKjnU6WtlBLqUkL+00Vm3D8rT3txUrVlwPA30W",
-	"W88L8VwppnW2bPN7j8B5GTImiH2W0CxnNF18UfsuNOf97Me5BvHtFlcT3YlUEDbPWcaoJ98b/h+eTLZ3",
-	"AFXOs/qW70HWVICMJjKnRDr0oiybljJHRT0jbIzxhAgfmmVXP/8c1QSQL7aOjntHTmxNIKYAYh+kU65u",
-	"qg9ieLchssDBBgHuzJy8QiQyy1gCnq3uFrvqUa3d418+0iT0Z5Er/jndTL7UZvgl5Ux4qp8pVNbch3eC",
-	"Fnoic/6/+zZobPCoMi2bvK1udFZhs92Jf+SbK966NgtzeTPdD/FfSW+NwJdKCIC/YHKvENdCzkVMplyZ",
-	"maYxydmNvDY2dE7w6qf3O/WgRgjrtiqysfQ8zPhzhc2KWniqtu8YzCHhWE6HXOYLQseUi68VL/Onvsdg",
-	"xupVO08zVwTOAqFDWWgwg6oz1CDOniJc74QqZjOZa5b+xlJOL4E2ez0L5QeupuYLV0B+3zRmIoW1gkJG",
-	"FWkK2jtooA98plBOhMBSySVOZPVxCM5+/0ooeBmX1l19pokpbsKRSp+lRfUB6GCWyxnLNcf98Yzf5vu/",
-	"TxiGSJx5AnF2fN4MtAl2p8QuBwbPGbGxYsVEqggXN5InTBEtO+RVkWWEw7TJmN4wIqQAUFENTnfqPvje",
-	"fTGOjKUdfbitI6Obn/9vWeQQ9OEpGdmQsnM9b/Zt8KW0fpunG4KGzp8aIqFfYPULr8wzt9U53mj4t/jw",
-	"bQjZ/andEv1JVWeHartNljCGXLTELKPwEuwGgiwoq8MY6RCZEFa+eiWX3GLwKrzbe0Pf2gZbErrjZkcu",
-	"iRVYfuwd/Q/luZXDf7FEe0it86frEdswFcfy3tf0+g/xCjDewxoYD16rEHlBPF45rZdcBW/8zIKa7fwC",
-	"Fz6lmq7cexUTwebGUgJ0LgD5NJuqjVFwsORzfOWouiYRzXO6MH+eUPWbzFmQKYBxV0aFqvDdGC6gHWko",
-	"ZcYoBOAF+6ifFLmSeXhRgwT+OEDQgE06gOHwNEtkcRk15uTSLX+4gsE0TiTQtTafaqErztfb8ja3ksI7",
-	"bNdsgUhmmiRsZvkwE8UUz51L4nDhFO/D1Qlqx+cjVtWG0c1XzDCGLP5XKn9ibA3VnI7DH5qw5FoW2gPf",
-	"0TTl5mM0e+MdyhHNFItDk9HGRhman4eMaBkDPHwOp6PEAxtxsSzWqEhY9i4PSJ4LlvKcJZq8u3hpth8f",
-	"zUozr8bkT39pwmeXlmkh5ht9yz47KjIyQ+jELl/chGu+oTwNck7HGKtZxx61QifV7eNbphRHDS8ky81e",
-	"OaWtUAhuq2+KwgHaZA9P3SV1XyT2DXJvkKirTqczuE9kHqMIspA/884soyJ2LxvFjGbeq8OZfbddNnnE",
-	"LVbuo1scMUtujHfaffQwhKD2qV8AvStCBOktd7ssqgykACKoRxgHFuIwMAPrCBvMcnnDU5YP4DpRMviz",
-	"oOCBHcToMkMjg2qayXHByCw3almH/M71pC8Gw4W8HhCuCYoLUM5L75oZEQFJXQTd1Y+AebcGzQ8uB3wB",
-	"VlRbcI6bs2GBZVAvLBISj8FtlirkOduCPJFbkFVN6+VCPzxt5BHY/+elE3SX0wniSBZ6Vuj/sFQP4Ovh",
-	"7wgrUJjKAmd+kGXTwb4m4SgaWrN09E4J17HZYS7qhyIgKDdIM+i05BnE0Z+txIAMkCKZxG4OheDaXXY/",
-	"f+zuRGlc1vIgBW8paI9Wiu8m4s48LVpay2qZa+5mQAUsJW9/Tur78z//6PfVh7//w/1HcIfq5tSqi/XM",
-	"PbmlbdMgP7zYTnpAXexEduAhKygOYFKWns8C/OAsTXNMKJM5EUzPZX6tyL0n508v7qMtZEGFZEoXZMgQ",
-	"fDDK5bRDzsQiNnZlxkaayKKuWvuC5FFts44Dl+k5PRj1OoctW9XQv6dcuH8uK+O10HZztU8qTGV9YaBg",
-	"mgtJm7hS8kpaJKUcAc4H3JiNVW9yVTdgYUzQYcbSmkDBXKh2ZfoaAz2+Ar0sQupZGEtkMb+SQmieoSt2",
-	"AavG/zRLlVOum06SQPryg9VpZ3E0ZZo6e23V9fnNPeddt5Ig0VP7X02qvGALSKqAyUPChYSUyJwmmqGv",
-	"yDuU7iS1sPj/6fc/drsH/f7Ho1G///HnUcvRrAEZVkaQygc9OENQOgcvnMw75NkNyxc2s7Pt2q2awlvz",
-	"1fp9+nnVbYojzJW1fzYn0fC0Fv6VtuThAnMy6zJazr8KpZ3PLcbQJSSo0jlmwQbERRUWbHXomU8oLWeK",
-	"GPbFxbjyefFaMqIZao2rbzfvl02Thihk2BowS7xmiw45h9gI2nosxcitFAnbSJsv06dCuZpTLoxGaQwX",
-	"esMcZTYad2ehBo6ra7bwPFblhlXTbZF6YRXVMWmnEhV5bsz2Zbx//aBkG7B8mpv7BPg+l0aAw8FRNBaa",
-	"vGG5dc4sM/WVzBsh+oae6+cAV9crHZHQmUsEchMgr8AHOWSZnJPuDvNxAM7wVJy5sdWgTeMP8ZsuUbki",
-	"QGi7AY/3BMIlQa5XgeViojRskbG9jJkwpcmEC9ADSc5ow0mEGZiQaKyiOJg16n6rHElxZKElV6U/xvzY",
-	"mgoXSN6K4iixdn0jwymU57KU9bCMrW9PmWqFznKhitGIJ9yMBUIFfmzgM4OB6uV0T/eL4mNBdZEzvNlX",
-	"jlK51BQXY361MVv7r3piif3RX5wx5WUKP1l1FM6aUrwG+zZsRF45att9gx+roUIorzYwhP+7g9Y0fq5w",
-	"SfYozHAUxlJ1Zb1a1gF/NaWCjll6NVxcoQMeZKR/JFojgWGAe8jP6JkbW8V5Gm57v3bOh+VYz/ZlG+Lo",
-	"OWdZWgKKQ44FZfGuiG2yia1LrNomB4fEJPwpJmXNGcMWMa57N/kYmB7X6HmbMTnLmM9cvM888Bz+LT4w",
-	"XM1qYWdx+MEle0mAjFgIesDZ2OJYP8vmRnuX1z5XlNeBk9WYth0wNNt2TS4uBeUate3/ms25Nujs/Hxb",
-	"B5y/G4PWn/dzmilmPuqZsH5WTYe8tLOxSjyiB1Zat38VE8GH0a89LhDIM+c/LgslUDLlotCMDNmEi7S2",
-	"EAxcz6naYQl3sc43CfS7pIAQDxyyMcccZcsHrbkUI1tO5Fhwc2A0GS5aY5r/t83yJavM2mOW7D6Xqhtp",
-	"3nlsEQZB0EBVpKmheHgA3JVwgQc1nmzeWosWeMEW65AC12yxFUrAPL8jQgCSSn6gAzZBB/zm8Zawa/vT",
-	"Oq0rFCMEbreQBZlTDDpcMzararSBv8XCIxUZM4h8wV+h7MoNy/nIsRN/Lg+65flZGO6l1hShCjnFXpV+",
-	"y/o5NbcypHa2Oy39u9XItPrwOVyaZag9dMsyKDOAurSSWUr0JJfFeFLGuH01VGmaawjPz3Ksk0UzFrR5",
-	"3mRUrOC7xvgiXCRZkbIQ6I/m+ULesPw3KfQkwMCfGyvCVV6DyhJTeJIUAvi4A4koTRfWQbTa2X10vFb3",
-	"gS9ki7VuLqBmIqfMO5nw7g4+H+s8uggWBn0qs4zmCg4ffAVXTYZsIS3OAfTCDukaRkFxs60lN6F5ShI6",
-	"cxF1m9oVcpelskBbODBXUUyHAU9Sg1b1hcRL+xviMG8AJrErNodZRxyCLX5SJOPiGis4ZoymKgjKQR9u",
-	"EChzJggdKpkZNe3dxcuYFOiaNZpNkTFwbg4qzMoAwQhoV8XoB5yxnGqZ/4QJQ7b2zXbQmttWOt0Z+/L5",
-	"YSXBTbY44xC9L54/IY9OH/xMLKyZpDIpHCSpwS+sG3Jl0Lf0V95WMO61nsu1/oSjblC0ucppG7gt8P7Z",
-	"kmG2cqHZM/jFouk0gRDZxpqM59hZr9B4KPXVsCf7YExopqRDO/zXgb2jB+ep8+zYjGgjnI39YwQ6VddA",
-	"zAnLZk0SHv8Sgq21+EfMlP55efmG4AOr2fqDR488tnXaDTJZi7Vvc+UUAC6ZyzwNhhyX0W82GaGRKwhu",
-	"whFnWFj2mgsgqz3bMeTZVIxcpnUWXOT8IGcjljORsPV+syakzqYMwDo9zLG9BTHeH/8ghO7qhW+CbQNn",
-	"sGaukiiuXXa4oSqsFvPDQ+zYpZEv86VqCOq9v7KG6rKLIxjTbmSrNz+NZAcIs/2wmYTCx1fP4ZeHpxtU",
-	"cvU3rqRAc1rB/bH1haB8UJCjYqkbqszFVJoiJAf1BJaOQ1KhgsP9BeBvHfKKjanmN8wBMGVupJfFzS6p",
-	"Xst7z1tYYFXJqckBHoY4gM1c3dh9pFcYk+gqg4AAs/4/80Lu4py2TpihgrCihFdlb8M7IBOIwbY7rBoj",
-	"bObX3A40uL0uvAUeEH1n5hgCNDQlw8VadOAOiL+dgsp4SVeR3i8Wtjn5c2M7K6bWCXFkArq8N3BF1AYi",
-	"OeSS8srfJ6WuD0zDnuvaYastfy0LW+cYgoVs5RrCN3Z0DtXZ6/fkJlqZKnZHP5GfZ78eRjGBWKHMydya",
-	"GY0YVFWcYIvctf3LG1vPNx+z1NjWCLSzlcQw+LwDZyhLKGx8fc0/5zK/JkOWyClTG6nVm8RWJjJLyShn",
-	"zGgKimWjzbnQJBgILovkO7+META2ktxOpqN2Eb1haYcSwrWFOLYVJoIbP2QJnTKMs3WI0agQNAHau6Ga",
-	"KntDOMcUpgQlVNjSHUPmnxHnWLPlLCrogodtcMCMkJutVv+i1dsGhwQKkljX0Nz9BTxCMvcKjWIk0UZ7",
-	"bT4TtaWS7ZG/I8qIl/CZcw/Lc94QJ7gNsaNMJV38JfvHeQ33CYc8lvohNNyzXkGSLUIf5q21oQ+cG9vN",
-	"wVVyTmkvq+GZZpfnE6kY7nWVl4/BfQahRXN+bd6NC4Atw06+Obbrd9mABdvY6Q5pFUdbMV/A53jYnFXs",
-	"l1y6BjDQRmMMxY1V1RamUa6lyap3AfBsx9q0zmp2rQVgnxj6NG4GNPtRkmRSjDeQCXuwdSuOEFAqw5fb",
-	"KLw0CxYWKC0/598GPctuX4WTCNYbWHMEnQwzOgoZ8xsmwK+8g8hPCyydsNr8Q3MAlHtXRSqsJbZZrxUx",
-	"Njdhv4o1UX7U5/cVkVYdgl3jBLwq6fuTcquRjt774YWNpVZDBBcEoMydc4fMKTXzh1GWpy9vWJ7RWYgL",
-	"LPEAF2MrWYDhAAi7MYoMgLwA/Q65XUJavwQ4JMyxlUWWkgm9YU5LQm1iKPUE88TVhOasL/SE8Rz1DmXU",
-	"aXNTNSLoIUGznck87J7+skHKXAuNw/kNFkJgWbyU1+XSpWA/KaMxJWyzTIcfWQZbZBmsAlsioCas39IQ",
-	"hqdHaJl5aTgV9NKLCaB9uT3N9aIFMcR2oJwRgOnheYCq4yt9YX63yDs8l6sLDsDyVA8BxkZtNUP2zEcq",
-	"9Ln7a0izf8v0JWf5rhmEEGCHqF9Aodu5qgm8GNwhMFzuUkihZqZYrzQTaTjQ+kQqPeh8neTtjTzRP/Kw",
-	"v/c87OUrAPkDZfAlfAFCyZ9+YKaeLq1jLGe/IGdvzonRSIzpQKrudlwB/CglzpWYSSjBR3WbNNoithFo",
-	"BrlhrPN3v/Pe1qOGRAU88mE11S9YwvhMt5RDMqYwRLnCCILcvHwT8qJYPL7ZuRBHWIrY2XGCk/XyUVa4",
-	"a2qNB1wyU7iKTMWMVprY9jFzmS0ua2VplgxZ3V+8Ihc++5SrWUZbtCuQkptAPFqK3DzbwJlaxelgR82K",
-	"MdAvUmXp41IwaHn/vYOyNfA7XE/Hp4VvXsGBCJYfqy8wdJ5XggorxlsJAqcyQZvueAs44btZeheryNVq",
-	"woo8tumpYZcuJ0FpulC/EkPBsqGK9YTOKerCXPifOfpS+THeBVp8xdyY9yVWHU9ZHH08GMuDEgWYQb5c",
-	"55X9j/fvP+DoHyLvyQM+nckcNg86x/aiMdeTYthJ5PRQ0hk/SGTKxkwcugHN5KrX1TWfHcgZbvoBtL8x",
-	"BxAA858jr8aRXiwn2Nwxp+Z9qUtsSlD4xhekZmumz661KnbK5gHqM9uJchsuuI6c0AL4kk/ZFySpn4/T",
-	"kEXAcmxAJilzB90LVbkFiBnXTiZGc6Vgr0fQp3XDRJ9PkUcaaNO6ml7u1S9Irm1SkWrpQUGHzk9VZ3jz",
-	"sENG70hJP8toW1KW735BWu6WCFUSh5UZUftPglqWLEvZUOuFDXzti9EzZP69W5GmXPZ4csbxhhUwhjmj",
-	"16mcr9XY4eOPy6frbooNLQN7O56EazXDFyyAplFqIyYago4270HpMgZuEzzuHDH2oEXlGhsT/tC2JY99",
-	"GraXzojJcFE5CcjlhC0ITVNSzIze6CoUdsyjAcdTlgUg7C+pGBeGalOZsmwXxFtOA7VH3jKaJxPyZ8Fy",
-	"znYZVenA/r6dMZZMzFo1+6h3GFWHfGKX7CPWSIXR73oM1lV2bez8GldM0FCoen0hJqmyacEjGAyf69oV",
-	"rwfTMeTRrHNJZN4Xd6xzSe5U5nK3kP6P4phtYdYgTCAmKMkMv/QbSjqJ2iFlE4EGaqDMmsiZRp9lDZRS",
-	"NtRt5gt+GRjBNvDhKsv95AFJ6UIROpZwOoUs/fyjQhc5ix066YHNhwdff8aYscDJKzlvL2qwR1zyt+lE",
-	"J8/NhHI6hgtvFTWfFF/Wxd7zMlqRVhrK99o0CPBaFymX+Del9SAmXFRUrugbO0GGP5kVfpZSqXW08mqZ",
-	"8ZjqZLKt4DAXmmYOlEyeUZtTaf0FZp8SOQ3Vw4M3VgOWrf+nVjV/Iy3cE4RNN8/qGighcI5aQ7cLpkAq",
-	"rIFOOhjOHtL4NkwL6XoJATkb7VQqbVXO4KIx+I5liLYBBCF43LXTA+SZPWEIOaNl5AtQ7gT8HVuhhtpz",
-	"XrZK16vnsSylGzmPsEsMAL0eiLi+4BHc6SqZraTdathY87yqtQe2FOgqFDdqGeO1n89n1QG7erPQnCh7",
-	"Bba8x/aSBW7zygvs5tlKkTfGwt3AfqVkWCTXDI8XDzG0vWpwtfKG5EmJZLMpUagvKW0hikYJE5XqvECM",
-	"3pSmbMMEsFIRWgEKKvXXMllXkHEuixnmGUGRG6PglMEFcwwA/lEVpdyqVEe8IhPSt8t3sgVpvsova/ca",
-	"qvkoOMDvLp9sqnot1yfLdS32VC6r9VRe8ilToB+0LR17uZuDSB7DZFV1BJwfojy/ZalOqzVtmjgE7h8V",
-	"E5ml2ycOeddr6dauu7YwpRB1/hNKnbSV36x76D2/Hp5MPjKkMTbmwufBUC2yUZvRNvXz0hDiKOUKYwPh",
-	"QpzhGpazRqnInGqGVSZZ2lJiM1CHMhQbRFLcodq6Z6yWl9dlSCzKSjSpdKC/kOKi1hamgq4Zd4Ca2/wN",
-	"gJrfzbLsi9K0tOeh9CEAopD8RlPmUiZtE0Df8gJ/wj7MTj5rgRRgvLQqGFzuT5KZU9Uhr+A4wHoBSmpb",
-	"72LeykHGVdMoOn2wYYi03UJeCdAEs82fLMh3e1i2BNUoB3fcwL/e4BfXbLGCXcAdCevoZik3LE95ojtk",
-	"AJwAvVK2XTFUobBIGIxBDUo2YZsZO247lebPZ6gM0wysIGzUZJ/Yn0NqE4PB45TrgsRVqMhYbBjyDUaG",
-	"G7UMsXaO2KXI9PpEQyCd0zWwdk87xPCu6QYV3/GTkF3WQXASgYDvTpmMjr9Bwf/Qh/aS2hgINPubuUms",
-	"eWe/2bW5flvWFJcjLzevPJXAbRI5tW0clsgFNxeaJ1sYyw6nZZfqkbtVady60LqWNZycrbtunrN11221",
-	"qXVkWs4v2CiDX+cLyI9qrRGCp00SXba+xU/zERn4es/gzjlUu0Z2/TO/t+BuMwN+G6ge6p7bqLIbgDGd",
-	"QgtiYlksGuqxpMi5Xrw107G6nBXgLTWTPWXk7M25y5SA5cBUGM0Rb4ffmmg9Aye0rf51Ka+ZCI0LjlHr",
-	"HnMPx4AB89QwowHZKvZlGuHaTyusl7j+y0ZLtI14iX1J7WMKhtBcjKTr0EwT4A+I74he2O7FkW1tBy+p",
-	"3uGhF693HY7L/1iuHumGcYVthkzxlBlqmm0C/mG0XsWyrENA1XY76Uo4xzZrCpgn2j1eagjBNCWw4/sC",
-	"+avF5v5aJ5kVm2hCONPTPuN2VmFhS4+LqU5f9AWUniUJzTIIOx/eHA0sHnFwZpvDA9V75DGQmvSLbvck",
-	"qarQw7/ZADyCRmWDMng5w4JToFFXz/ZKEvQFaNH3XsBy32H2y2NUeu7HbmXOeX/vN0No8ycglVtT+Wer",
-	"oqn7hu3ZUlfAeqCumSEe1rvgiqQFVsAgp90TMgiW1B94hIGqajaVs7U8nOPwtukEKrAdAq4EIIh58+Tk",
-	"5JFzZ5AnXkvR+URmrC+wrqH6lRy5qopckb91O93uEUqNjCdMKOYd5LMZTSbs4LjTXTrK8/m8Q+HPHZmP",
-	"D+276vDl+ZNnr94+g3egU+d0SvOFGQtZi4qrdqcidehgp41iuWi4tlBolCaokNnW4eWNOHtzHsWRTR+I",
-	"elG3c4TfkzMm6IxHvegEfgKjCMttHk6gwP3/mv8esyCoXs3N3Tnudo2UhSRBawLZkvdQ9MC2jadQUqBD",
-	"Xkp5Del9zlhgGWZZ4iGyzTfNF22BfWjtMJPCpqIed7ttEqV87hBfBRH0YJPnz21/DVsvzxMLUe/9B39b",
-	"zusLpBn2s9V0DIFZO2eAYB+CZ76dfoZu4Dp8I5Ue5+ZoIkVjoAl50D3pkN8nPIMyempSaEVSyOYvTXKs",
-	"yoARgBAJLyCjDTuOfHEqmrdO1r/1zmu2sYryT6iokR5o0Eb6m6NDx1Xbz29rM+k6HTOutHsWLojtY6Fa",
-	"MYLVI4cVRLC1sSJPXcR3UBXVKQv5QK0jZ31duh/Ak6oIHWG+LVd+7QZuPvBnwfIyubIXJa5Uz2bd/2u5",
-	"y8uBjWxR77qP1Zm5srZd2cg/NJNaS/TNZuN3a7z9ED7Khv85tM8MrVwuxeG/FCbaVOiJT9HrF+Z/IWW3",
-	"cvq+/+T3fIiOu8cPD7onB8dHl91uD/7vj7J3e8+lb/6DJlPW0dhsx+8+WWvVghG2WtP1khpnydQryNjz",
-	"OmQvpd6IIsucSo35E4YWZZEp69r0C0WZN0D32mrToeoWvLa+dfttHJ1uwhoe09T5ZuGVo434gtV3WIov",
-	"bcBMnst8yNOUia/HtD41Nf33H25rjMzQtyShx8BKHvPhNo5mMlz6TLB5ee0sE7ClvcyJgHSm2Kk/tgSz",
-	"yz8CNR5MZHPOuRQkpQuoYTSoju4AFOW+4Aq0TuF0s0dkUO/LNUAlqM4qE7/j7Na88rzqiQV1+D+U8aHH",
-	"Ml3c7ZLveHH9W7rFTQp23r2tG6cWl93gZUc7LTM0F/eUu9bR1owgxAQu/TJB3/TtP+0+Wv/GE9e9zbxw",
-	"tMEn3mCnskspX0KfMnjvwSbrKZuI/cZSTi8X6D45PT7egEfVLsYFtor7dhkcnn4v3zPM5Bp62uGnMgJw",
-	"26qzGWvS03SWFN5dWU+p75yLN1RPojYtYzXR7CjPIXL6jV+O042X80pWK/pGT9y/MX2X43ZoDG3IEwlK",
-	"3X/KuZ+8DPFXoiXIUsRWXbNFD302ruC5hxtXfCwUKWYYaVUTOTfyelq1M7mwJV36Iqfz2Kt7s0K4voDK",
-	"KXc85PFXFclWtj53FNxewHoR/1srXfcgTCudoYomoe4NarzXC8kGhaNZRofqSl1fZfyG2T92Oh2vpk0v",
-	"eouVdTggDMgBtq3JMjDghwyOhbChgkrvuANtoLZRiwCHaHVO5xZoAHWEmMVyfZds64cu8LV1ATj19SoQ",
-	"27PpnKkCM0LDjPqZSI21glAkrJRyYV7BaqwEbeuKj0MpgBK1sKxP4Of2plLsyG1/KCF3v83f4cWCg83K",
-	"056ydPd7ZYdov1jPXQRwKqe2fCb4/9C1L0WMIWRUgcD7YCOJy2XWvGDPEnRw0OmLVy5zVJGUZUybdUH0",
-	"iI5tgqlLLKqXVC7L5ZO3OBxc+mXquGvfFzUsUv3m27d+XP0fV/8bvPr2gN9JlDpkxqzQbcUo2GjEEu0q",
-	"cSIm1qLXMQwZuyYrztKZTySZ0YUiw0XZ0gBS936TOavimNiYDZpa9UU1tq3IA3FiqMZjw+ZjCaFOmlwb",
-	"oyvcw64MiICD1IH0vCCLeb4vKDEaeqjGEhkDblwrWxHKMryc9dD5Ge4VH3SCqtINcYmFl/bhitiTzWWj",
-	"B1hmaQubolGLciNX5g+G9ZexPL5VRldz6/xk7+ZwQSYUUhPaeZ518x8mtoVpu2qz3ODQYgvLQrvvLl5C",
-	"BQMH9iEyJ8VsnNOULbEYrOG2zFhoX1im45qqEoX9GmtDIMgRU/oAU2zUKK5sqTxozkptim2PcG3HLuNy",
-	"esL6okQqQ1dIHFJN5NyC00H7gb5zJRs1XG+WS2RhWIhAXWM6LgC98inivKrq9mYf+qKsb+8CRDjxq6pk",
-	"4eDXJjWwO8GMLkCPHFGesbQcoi8G/sNXgrFUXdmHB+SenLmKerC2+4ALeiz1xOyR7ZPoWnSaZQD4htwz",
-	"/x+sJpNyZuTIfXTF2cCZ15bTJqcQmfMxF8q2YYTiJn1hhnfAN9AzYUN/UmTw6ck/nz158frd5dXbZ2/f",
-	"nr9+dXX+9HaAlZwmMkuh022tOSi0ZmAz3e7nc+fEtfX8loJpCRUJy97VAE4LWeR0NgOwXnn74LnIXGm3",
-	"8jVv2AejMs49y+VWvi9Lte0F1e7UsBcZ9075PsAlFJhjRx1UH2DpyeGMLg47nc4u63SnI+Doa2v7+iNo",
-	"99066ixec0nkLnvjkoYU8oSpHWRZliLTbZekrx13boAUrSAyDLgmClCbntq86BuJYGPDmJ14mDI9kala",
-	"EpF9gQJxjukj2K28XJLtY+0+715cMG11eSGv7B+v7B9XgBnqzZW/JS7s9apexVO3YSv1jtvBmModmWWd",
-	"H7pq+h47nB3aI7ktS6xv1A+G+IMhbsAQS55VZ1absEPVKOUdxCvUy2NbdJatTGJr41meB8q59ZCUWa9t",
-	"RQKXcA+1uuL7vrNehmKGqV3HtvyOl7d19MvPUNEEdrV3dPyg2/WKjTfb/feO4sjC01wBwnJQm7p1AWmK",
-	"3U632/0lWIo8SgpVKVqevtgo+x29ySW597dHjw6n8v5SVWsH9TytQz238Y34tG+JuNbLef9ATTbv4b8x",
-	"NMBV/Ry3XkIH2Njg0kHQocweRLw8VDRo4L7JM9vJEV6ATEOutHnMpZYPSkDAwBZy6YsZNa96aeCVue4c",
-	"CDGRkPoHVjYb8Y8d8oaOmQInp8tRmQPOv/y0hSJ7iUhp3BfQdH/uElkR0m2TQs2XjeIzZEy4N4jiLVAS",
-	"s7IXhoR7g7Pj0veCZLcJdXtAsdu8268MGV9iNQ+bjyzjSjKq9Du1PPDRcfWWpcmbXKYFVMQhFhQEhywI",
-	"SwGVar+g8RdssR4wbs71D7a3zPYACu4yvTx+B3ezHQaOZpyyqArkEYbXQFfdCkNG3mrMiiZ8OjXqmmaG",
-	"D2ECUVIYDicTm0wILArGY6lhJBOsdA9AcHBUwY0dynTRrD34q18HXhvmhA1pBk+xRigWkUglIi1sJ7h2",
-	"e2sXYNtnBY7j9T0XT6kROY+6bRfvG0avbc53PjOe7a4k+05BbT9MvM/BXCsYuuWwywzW0yYPb6BKTLt7",
-	"65JlGUQEIKxNGzWjlktspUVOh5ltL6KqhtuuPjNUJIaCapC+C8mxZckc4LtV8uy94243tkV5egSE9iC2",
-	"ec33bak5esOUg+EY1ddMUtlikWbkB90TMmVUWGW4rNCu+gKaRPdsgUZUXqmbiXm1VvjOKZe8LHZJhgv7",
-	"YZuXOmrChaADNVRkwy6KZgzkZDAkrpKlIalw4+oWRfsMYNgdrgoV2tLiVZFeY7JqpjiN/HK4R8dg1pb1",
-	"bfxKzFjNKjrunnS6naOjk87PGzBUW+kJPm+O42uRLWpTXT3AFhx0qUjal4iNeEWdGvmPWLipKtDhvACP",
-	"TmtliqyC2kJwW32nLsPqTonT7sOGc8AWGnF9HC5ssdGtpt1SrG55Mn66ZvlpWJT59ju8eo2zCV/wS/DV",
-	"X9tlx7FiaFhwuqJf34GUhPqo/2fRFPUyL00wBZ4G1PFtKgqAPiuh6Ip6NATjJzjYtygRMxYqHnZZWQBO",
-	"JozWQEadXDFy05ZasV3lfYFjpCCiCvqidNuAfgf1eTMpxpCK49BmXtMFLE5hMRTwvGeDcBUMveMndjFB",
-	"wNXQnjx2uoZmsLLvIfniBVt8rXwxDxoNx2mV4he3pxf6Z6/mLXT4nqWe30ve+M9wgLobkf57AdJ9C6fI",
-	"5hSuOEIz1yWg4Z2xeSXU1uwztm+Mfo9FbLvcxwSrtsVevVJoNm5L6QGTU3OukwkDJV6ORhazZHtXQk2o",
-	"vsj5eKIV9Ki01dVHMk+YUblXq+RNdhzghoVrubmHw7wvxd0v3vkAY1B+xcGqTDa0sZxzkcp5WaXvYdcr",
-	"l+d3EwKB93o0qjtQXP/DbfWupVal+4LLfr83/LvX0yqvBAIwN/VKWOXrEAvTtXsnKpewYHPPLWxkFyI/",
-	"ZYaFwqiWU57QLFv0sAyXYwk0Z2Qo9YSAuRFjp1roW4XOXztwX1wzNquNWTI5ZG7209YKIxkfMSzPjl2r",
-	"5A3LMzqzt3JQDmQmPTYqmhSuNKthZn0B0tioeqi2whzVxKYR8Nz/quvS5iuXWNLPKZevR0TPJf4KXQSs",
-	"W8biWqesLwyV5lyoMi6PuqUF2wKECGw8C3fFD6RBDBH+7c4s9Osmatc3LOqdPOx2t2CHF44GnxNXVLqy",
-	"BZu3u7Lxj1/ZlY30WOXKtjftO87RbrL/Hy7wz2MJuXKma4VN4ZqXBu0ivwfL6hamtS6aFbIJi2kardNp",
-	"aEHDCVuo7ps31JqoQqPOY6s5jm0bJmiIiT9CF8tfuuDmvQPwqd5L9eT0eBuOiWRoYQ6YCbsGIvYj1B4y",
-	"5wp7vNwVQDrX78Bh1Y1tA3CRbYeLZU8XWHm43uIqxv+mSlfF9C3gaGCMMttjQUvssCBHZFB1Vxz82hfO",
-	"7aAnbArmYtlhrg1F5CaVV1nRPehOYCxEBDURPecADeqLszIilbnSrLZkPEu9e+s+iijaEZubH8HCnFJh",
-	"/kfbZqUjnmkoYmrzkowONjESdsTmAPGhoi8G8IEB5I0LmFtsJz+w2BRIkTGWUo+MJaiEoDx6uKI2YFPV",
-	"KWuP+KaNUE2bo5b8fiC2wvuWvVM20Akfoyq4yYNeJ661Tz/P5XST5y5l9BmRV9iJ1oaHluJ4tXAS3yxu",
-	"lPkBJ7/DaRsAa5NgYVz2tWsZ6eiPfSOyLuwH4Qqsx2a5zmE/REYQnVV47dUCoiNuTSs1m4BKu+39B2mj",
-	"REtyFHexZPbgU9/21exHPfK+0+l8uB1Atgt2RoGyvtdCzkGUpJiHj1F6RBdAmmNfeK2beth1yLZ6wrq8",
-	"1rgd8BR6x3qhkXp3SIt0HZTh1wFRTMdkIufshuV9IUeaCYAsmGueZSwzi4Kevuby5CBPXouWHP247PvZ",
-	"CMeMAAyvJWIkULVSfiwJKrIbm15xMXYCDmuUYq210+5x2Vu7iskOfrW9e0A2VW0YQ11ZS03VekQhJfW4",
-	"2w1HiczeOl31K0LVyja1lc/SKi/vV8awK25pVGCPWx43meUQGL33AnZdrz+UtHHUZt/l4wfdGtccz/TB",
-	"aeeoxjQfGfXZsXcj/2vzxdbv9c+3xN5v0anbzFxtCIoNZcO+xEGDjUvBXo9aj02whe+mj+LZMET4DCiP",
-	"5YNXdkF9/6l2nJahHM0D5hW/LlvAwqFrR1qUH+hWPXmrjrW26/3UrzlitE7LWVA95yqQVrNuskl9siNr",
-	"23+qT6gaBI/v8mkNLDh0WIM0DeNjlo9x+BvbmaC1Hrkt5qjjn0aTWN3o9osqGMcrTrRtF/L3jYBirYdw",
-	"nwfPioAS4NQ9+vez4z9O/vP09wf/9fC/f/7jl7NHj7tPjp4eP/N29rR7XLX6eGNTZi/cTS8NhiIXPdc0",
-	"p2eX3lte0DaZljhI24nYhBYd8srrzDrPudbMJUbt6HDc22aDF9lDX/kbnWM5Domt1Wymyo67d1rt3iup",
-	"yXP7uVXbVp/avrfMmKvKr3QL1Z1KPEQDPuP5bfdGepjHVeIcvR7tgRWRisOFuhO6RC0M18zQ+3uHDXpU",
-	"bdCTakqr9qcx/z1vELRi33jh5N6gPp3B/Rh31Pl7yrYdfeGppQcvEJSElfXyQkAQ796AV49ccXE1y+U4",
-	"Z0oN7hsV+YdLfm84PbQcl3yVy+A83115+MkiZG8Pc2OrqVWFGmwPddWwx9REFlkKNxz8dZBKmEzMPqFb",
-	"v3wcUoPQfII3x/yGKddaAlj9kCbXEDXuC3wFCrp1yAVMDnDnzkhtlmENw/JYrliLxRXuoey3GC0dczMK",
-	"DaVcJxoLKm7qxy2Ouh2bHH/l4G2bGbiVQwlP1JcEjm+m7+K8ejXF1x4WVVeId1huGy9O8Pp8+5ncG0Vi",
-	"QbD+iMV+E4wfDi6hvs9xAwmQMzMuollWNTHI0oo/j2QOGBtbjw06BnNFIBvB5oIi0JWJ1AIOuSITlqWu",
-	"T3zVl/ot0xp71Dl/Y1/kjGYwKqgcOcsYVeaRX6HFsoQ8UqNPYnRsIrMU+hcpC9PBJHfuskVVWCgAtNGV",
-	"j/i26qM1/GUlN4NIcZXMktAsu/r559bkEZ152MWtMDdInH0DEC+qo/YVgIgb3Hh7Gp5VZu03BWH5NvJT",
-	"vkPeabibY25bsszDT96/UIEGbrW2zQBwLURQQitxcgEvrlRuA1wMPuZdrK05mffuF684/nUZwme5196S",
-	"tr7f3rt/+SLk65QVFOl4De565RSoEJvdOFAyymxqUGLM9euRjCkF9WemRTIBvWMKpWag+DhXzpQ1T4xo",
-	"XrYqzqgog3+QsNEXAE7BzIxfbc426keDQiQyy1gCeF9yhjOyXQmU1VYajQlwbanVk2rcAYuSlwFa0MJa",
-	"o7MtpcZ19s0wj33BjRtRw5PT7vqw4dFxdysF6a2l3PekH/1l2OEPpWcvPNgaXhuzYMNFFMs5U2uBvpjB",
-	"gUhdwgUZFsk1w8qEVJCJLHJ0Jad0YX57d/mkAfwdLhDBLqFe+1DqSa/KQRuyMUe3shwh/wvjWEkhNM+I",
-	"kPOYFMLw9yXMpDIT0BOWz7liHQIuQgBvpClLSTEzX0cTs8hjoiSap+Zftg4G4DYzzswqbR13hzbJXal0",
-	"iGJB9OrkCOEuHImgzPpOHj40/za/w3prLxx142632xczyaHVeIVq6XklOEhSQIpfiMc7WPRltXvbMvlt",
-	"EHtxqPsh9va3p4Dw1t7e+EAN6ZhiFaioF6XUPMlEMTWH1JAviuHHD0GfabN4q9krSTTLMkJnNEdvA+J7",
-	"4Kttcxrnspg9XrRMSkjBvFnZf5YGPKaRVD9cUZFemZ8+fDFA5mcsXteKmvzFgtzLZMpjRMnTvLXQXQMn",
-	"1AAWPaiPB0Cg1cNtDVbw7kfAcYuMQd6w/K+QQ/N1EfIVmVqw8nM2nEh5rQ6xKOuq5hpjrsrCju8uXqL2",
-	"jgXCbT8JPhZUF05FZ8k1Kzsz5HSOJedAXVYaESZVDwaiWJIzbfi6zRKk9idQwYfMJv+lDUwlmXChe2BE",
-	"QLEjCGYBUkXmkCkDQSopYvLCRnhJzmiqUHj4NUp/UqXoUpBqAzLOre9ZBTnkCpqWZBbF+Ssx3AMyu8uw",
-	"+rWQc0Jz1hc10CdkFIyFzHEZC5QZQ2g0ctztkik0a7I111OWcdi8MqiPeWthFCPjNwxffGZ9zStDa2XD",
-	"i2rPbJTNbVTJgyeMptD7yDJhfPXgrXtx05jbcfd0KejW5Lv7tD2QN36K5PBfLMESUbbMl603fOQwg6oY",
-	"wj/ck5GqlwG2j7EbDY+ZbZkCyMEBzN17pZsfl+W+16mVDMZU/K0gH/7GfomInT1PZWWlXSZ6YcaY6dUw",
-	"leoqxQCGcPcKsRCgggFGBzsQGi3N5/Z7w6pwAXnSV8o70zVMWPPME7wU1YWvcmaAyRXC/JWKxTKHuwOI",
-	"pVuBWB7TlDhZthrHsry2/UFZPOaRV4t3xVb4eGKhRd9ZRYC2UvSVuddEgTBoVus4ezMaaH+2ojiy6pJv",
-	"PDpOYnROZztCMZAQb780AtrWCrk3K3ObYyPWxmCp5VAtNrvfKbvaHIJyaicU6AYCXZWUrWUdgwiNIf8M",
-	"q0+5Loa2eVcMMBJsjU6rvur4LDPSzu/+5WVil92/lq0GVy5ewcdtuQCfscZeWy/XSKTZqAvKroT7BHiz",
-	"cCXKlydh7gNTtgEVTcmQZlQk4OMzI+fJhCmNtOqQVxLCGExoXhv+n4xm1jXXtkRHZ0Ph2JU9qKpA2NW7",
-	"asPe2JAJHJh3RvVI5lNivRAOdobOV6/to7FmveFK90PIimM5a+gqCBxy6YVnhZ6YxSdQ/ny4qNhFp6lN",
-	"lGd/7b7PS0N/fQKz9xmbhvvh9v8PAAD//w==",
+	"7L17k9s4ki/6VXB5J6LdMSyV6mF3W/3PlMv2GR93295yeXu3La8EkZDEKQpQE2DJGofvZ7+BzAQJUqRe",
+	"JT/a6xMbc9oqEgQSQCKR+ctffggiNZsrKaTRQe9DIN7z2TwV8N8XUaRyaex/3vI0F/Y/okxwI+ILE/SC",
+	"0+7pg6Pu2dHpyXW324P/+yMIAzHjSRr0glGSpomc/INHM9ExQhv7t/dGZJKnz+KgF0S5NmomsqPz0yAM",
+	"EvsTjyIz4KPo5PQsCAPJZyLoBRfRTARhoA03uYaHTHKLv2TJXFxSM7ZNmadpGJhEZEEvGGdCBB8/fgyD",
+	"qeCxyGBQV8Jky6OLsbGPfAhioaMsmZtEyaAXvBaRkrFmRrEFTwwbibHKBDNTwaR4b5jJlp0gDDLxZ55k",
+	"Ig56JstFGOhoKmbcNjdW2Yxb2STSnNlRzfj7ZJbPgt7Zg243DGaJxH+ehIFZzgU+KSYiC2w/f//996OL",
+	"3EyFNEnEjVjt4YVmV08v2YOf7ncZ1zd6fXdm/P2vQk7MNOid3r9ffNLKTU5QNHOe8ZkwJB2a8mePn8lX",
+	"3L628n3JOD7zg2ZJ3GG/T7lhEZc/WGkxJQXjUi9EphnX8E9jH4iV0Ewqw8T7RBvb6cS2NrffKOaZGn4W",
+	"bzumB+cgUffPEzsaYxdY0Av+52336OHF0R/86N+Do3d//1uwOvoweLS85EZMVLZcHelLmS5ZrvlEMDVm",
+	"ZppoFtHDRf//zEW2LAfg/h74/f1bJsZBL/h/j8uNdox/1cfF17Ezz8V2/bgRrV24EUuQ33bffy6Wzx7D",
+	"x59matby7YWdwCmfz4UUMeOGqYxxu3+wMyaZibbejG2rjfsj5kYc2Vcb5+VZLGZzZYSMmmVywUAhWYEs",
+	"VZ6xaKqUTuQkZLlM/syF3cDQObuMhDbsHmdv3jx7zBLNJkrFP3bYU5Wx03M2VbldqiyzaoEtEjOF3a75",
+	"TOA3+nIijIYfx0mmDS1vNuLRDeMytqt6msgJSUgzs0gi8UutFWyZ22dFVvQqsV8+Pz3tMCvovtR5FAmt",
+	"hWY8E+xGzE0PujbONU9ZNOVyIooPhkwrlhhNXYe2pFgwuwNmc9PpSzcpqP3KWfGke2TFu05jtG+v/+fo",
+	"/2vbVrCsWjWIXb6HVx5u4X8exfFrMkvM6tj+qRZsxuXSrr9MmDyTbTsjhQb87sVizPPUBL3TbrjmHDnZ",
+	"4hi5Elpkt9x2at08ZOVjh58Pr/HPOC/XaislVpzrG/SXUbtrr492rHqupK5YUU9VLmOwoJQ0Aq0qPp+n",
+	"9pxPlDz+l7adrRpgL5+3KXD31LGz0exnt9P55Rsfw5qkrqfCne6d4GPouv5Cbez9PFOjVMz+3j6K0oJU",
+	"sXfYD6QygzG0bntj0HS8nopMWJUmFdN5NC17hQtJaAMWZCb+HHRP/u/F6R9n/3n++/3/evDfP/3x88XD",
+	"R93Lk8enTzyb8bx7bs1Ck9pPv1CGPaVP0uzlmezdiCUYQj0aTG+1ix+3F/MrbKRFzC2js1YAj69whAcV",
+	"dyJveZrEA5JeTdj+iWQ3NjzbYa+FYCLLVAZmJv5X0Hv7IRgnIrXyF+/nSSb0M/mYL7XVUkJbQyXoBbNc",
+	"gw7hhs2UNuzswf3g47u9Z69bzt4jHrOrYhTr5q8+5oPNni8uNR4zO0sZj0yHDVFIQ2YViGaCR1MGwuqw",
+	"F2QnLLh2RzlOOF6T3kh+y5OUj1Jx0ImnWxgs4kjJcTLJrRb25p864Oa+fIgpiSrSanKR7b357nfPyul7",
+	"LbLbJBLMH+/6aWwZwWFm8zVcIRvGfm/Y/N3hj2F5QmZ2gisP5+Ww7JMqQ0MQBNiX+CJZkFkymRom1YLd",
+	"G1ZeQ9Ot/c7aNFR6+th/FIZ7qeQ4TaIDa5PSghwkcjDP1CQTWvur6qLYJGRUJ5rVDE8rdW2SNGVZLmUi",
+	"J3dQ7w/LFVaMeIN2aBnD4bSE7Z27tMmJLu0mnqZqwRLD7g2tQIdM86UGEwWXDN9Bdn1JwmP3hi1DwhVl",
+	"10Im4sToJ++nPNdGHPZAj7DxgShar50x4lZIu8W00WxmzS96wxqVkmVixhPJElI5tJ/YXGSJiu+wME7L",
+	"hfGKL2e2C1fOFF2/QFYHdJil8Vvb2O8NVz5Z6BAuQZHg1UktJIMLBEsFvxWa3RveiOUAfhqI95EQsX21",
+	"euYsssQYIeHMeWKn4pNoBphkUJe0BYslAN+0C3vwc3QyPuXQqUxEKotLi7xyTZ7zZap4/Fm1Qq3/h1MG",
+	"0DBcs3YYuJuqT2KB41Db7G9nlLIpLw1VeOXzGuH1Xh5uRloHyO4Na18tj/J2w/2pykZJHAt50ElaZEpO",
+	"BlYvCGkSng5ukvpUJZoJGc9VIg0z/EZoxplzrVuFEeKZA0aItbyMuhHyDpPoGXPlmNdPYvMoDjeVZct2",
+	"dsDqZ6Pc2LPX7Sn7xRD8ZTpSc2FPYzL5bsmTaf8Kx+oiMWDVqfEYpt2+5BaL/Xuu50LGZL7/U/DUTJd7",
+	"3eyLyS5CG+pmF6ngt5uEcpGCJBYiTaGXVYfqlcj1gU9/3/SwZ1GGn6gv1LoVY1WhfbBRDdL63H+pnnqH",
+	"/xs5z1Rk76ejVLAn0iRmuYOF6I3pUMt2b3HY+ZQYR3tir5sHdhRgywO4yfoT+FrNBJkTVknCnrZXRJVn",
+	"TCex6LD/yJXBaFlxQY7vcGv0Lv1uvOw13KTYE+rc+ut/ZSQHui/uKQT0iu/vBNwlAItWJLmo73etHMlR",
+	"Y9/CEClEW+2iLoKtKdfmjcaW8Rlygr7KVJxHtn8MowXzTIyT90EvmKd8pAf6ZpAmtwJa6nRgvrkRhYec",
+	"pKDJdb1IZKwWFGgNeg+6MCtWIwe9t4ExGpaACd7tMF+2Wy0nA4TKUPifxIiyItzOhUlBu89nOVW79mnt",
+	"JifmV2i5Xiv1K88mh/VkkVU8MEoNUmi9ZrGOVAz3YvgjXZpO2G/Jo/3lfuIZO+R0pLODXSvFfqVurJuG",
+	"1W4fbirWjLgaBvokdz0vxDPQwph09c7vPQLrZSSEZPQs42kmeLz8rPe7pj4fZj6eGTi+3eAqR3ekNITN",
+	"M5EK7p3vNf9PEk13dwCVzrPqlB/grCkBGXVkToF06AVpOivOHB307GFjL0+I8OFpOvjpp6ByAPnH1slp",
+	"78QdW1OIKcCxD6dTpm/LD2J4t3ZkgYMNAtypXXm5jFSaigg8W90dZtWTWrvHv3ikLuhPcq7463S786XS",
+	"w895zjR39ROFyurz8Eby3ExVlvz70BcaCh6VV8u6bqteOsuw2f7CP/GvK964tgtzeT09jPBfKG+MoJcK",
+	"CIA/YHYvlzdSLWTIZom2PY1DlolbdWPv0BnDrR//2KkGNZqwbusiGyvPQ48/Vdgsr4SnKvOOwRzWHMvp",
+	"sOtsyfiEJ/JLxcv8rh8wmLF+1M7TnGgGa4HxkcoNXIPKNVQTzoEiXG+kzudzlRkR/ybihF+DbA66FooP",
+	"DGb2CwMQv381FjKGsYJBxjWrH7R3sEDv+0qh6AiDobJr7Mj65dDY+8MboeBlXBl3+Zk6prgORyp8loTq",
+	"A9DBPFNzkZkE58e7/Nbf/30qMETiricQZ8fnbUPbYHcK7HJD45lgFCvWQsaaJfJWJZHQzKgOe5GnKUug",
+	"22zCbwWTSgKoqAKnO3cffOu+GAb2ph28+1hFRtc//98qzyDok8RsTCFl53re7tvgS2n9dhJvCRp69tgK",
+	"Cf0C6194YZ/5WK7jrZp/jQ9/bEJ2f2i/if6gy7XDDU0TCcaKixeYZTy8pLiFIAue1c0Y6SYxIax8/Uiu",
+	"E8LglXi3t1a+lQkmEbrlRi0XwmoYfugt/XfFulWjf4nIeEitZ483I7ahK07lva3Y9e/CNWC8BxUwHrxW",
+	"IvIa8XhFt35NdOOOnxOomfrXsOFjbvjaudchk2Jhb0qAzgUgnxEzvTUKDob8DF85KbdJwLOML+2fp1z/",
+	"pjLRqBTgcldEhcrw3QQ2ILU0UioVHALwUrw3l3mmVdY8qGEEfxwiaICSDqA5XM0KVVzK7XVyZZc/WKNg",
+	"aisS5FrpTznQNevrdbGbW0XhLbYbsUQkM48iMSc9LGQ+w3XnkjhcOMX7cLmCCJxER1Djp7kp0AKRylMA",
+	"SLNYNSymHA8n8TofFU3oNSheDV5Kpv3H2cLONmgQuOh02PVULGGYEZeRSMGzIWOAbWOUqArnfXAeeADe",
+	"7iqAly7QDR2DWLBGJTbmSWoNbStylca774CnPLEygza32AZj7/F1MhOuj1ZMPBN+b/cQhboVGZ807L6X",
+	"+IfKdURJq+vpZA4R85toNueZvYrsJp6XcyHpG1tIBz/xsq2zIB17faXhOFMCoP0CD/WJUvsIyO6dRE62",
+	"/3SirZwSo9mCA1C9FNnOn69pFVq35azVl81Kd+uSC9s2aZNSas/dQRw7QWzsIrQqxq4PXwOVsYaQnFgZ",
+	"nzQqocupiG5UbjxgLo/jxH6Mp688HTPmqRZhU2eMcmpkJJhRIaiIBWySIlfAmpKrJi8olTdZg1V6JeIk",
+	"E5Fhb65+tXNK+qdwAVUMwPOf69D6lWFS+slW36Jnx3nK5gir2ueL21hUr3gSN1pVzmgqex160mpcMDSP",
+	"r4XWCd7+mux8O1fuQpdrBL5WJ0VjA212aRK7A9x9kdEb7N4w0oNOpzP8kaksRPOU4MD2nXnKZehetpc2",
+	"nnqvjub0brvd6gk3XzuPbnDMDrnW3nn34YOm7Apf+jnIuxREo7zVfptFF0FWQAv2mEjAvHD4uCE5yYfz",
+	"TN0msciGsJ04G/6Zc4jODEN0p6MDghueqkku2DyzV7YO+z0x074cjpbqZsgSw9CUhIt74Xm3LSJYsYuA",
+	"3OoSsO9W0nYahwN+QjLjCbjn+mzNoyLg32wuRp6C2y6N0HPEN+rEhACYzZreyzGi/7fxeM7NPDf/QVJv",
+	"OKXh7wg50pjmBmt+mKaz4aE64STaNGbl5B2zxIR2hhNZXRQNRvQWKUidlhykMPizVRjuKA5dH3KZGLfZ",
+	"/dzSuwultlmLhdS4S+FmSRb+fkfchXfDVuR1WdWa+zlXGrwo3vycVefnf/7R7+t3f/+H+4/GGaq6WtZt",
+	"rCfuyR39HjXxw4vtogdE1l5iBx2yRuIANBfxs3mDPriI4wyTTVXGpDALld1odu/y2eOrH9GqJsAxm/El",
+	"GwkEJo0zNeuwC7kMWTJmqRgbpvKqVe0fJA8rk3XasJme8qNxr3PcMlU1s3uWSPfPVRu8Anupj/ayxFtX",
+	"BwaXT7sheR1zzl4oQlmrMdjLEOKojXqbrbqFChOSj1IRVw4UzJNsv2jfYBDYv1yvHiHVDK0VsdhfWS5N",
+	"kmKYZgmjxv+0Q1WzxJjVi1ud2uD++pTUMJgJw50vZ932+c095223QiDBY/qvulSeiyUkXEHnIRlLQbp0",
+	"xiMj0I/sLUq3klpU/P/0+++73aN+//3JuN9//9O4ZWlWQE5ro8vFgx7UqfF0btxwKuuwJ7ciW1LWd9u2",
+	"W9eF1/ar1f3007rdFAaYR09/tivR6rQW/RW35OiDcrLjslbOv3JtnD8+RFgDJK/zBWbINxwXJWSg1dlv",
+	"P6GNmmtm1VciJ6U/PKkkKtumNoQB9vOME4UCIBSabwN2iDdi2WHPwBuBdz0RI6pDyUhsZc0XqZVNedyz",
+	"RFqL0l5c+K1wktmq3b0PNXBq34il580uJqzsbsup12yiOiXtTKI8y+y1fTUXqLpQ0i1UPs/sfgLsr0sx",
+	"wuZgKdobGvks9nDBYPqOlefmPsDW9WhlIj53SYKuA+wFeBdHIlUL1t2jPw7c3dwVd924i6OHsN2OxKAU",
+	"QNN0A1b3EkKpjVqvBNKGTBuYInv3steEGY+miQQ7kGWC1xzImJ0NJAQ6CBszyt1vpZM5DAh2Nij8MfbH",
+	"1jTZhsTOIAwiutfXsh+bcuBWMqJW827a0ylbYfWJ1Pl4nESJbQsOFfixht1uBLGspoK7X3QykdzkmcCd",
+	"PXCSypThOBj7K+E56F/VpDP60R+cvcqrGH4icxTWmtZJJSXEqhE1cNKmeYMfy6ZohwzafkNfIjgVV6Gi",
+	"bYgq/3eHz6v9XIIb/VDAQAoR6wG5vyiKN5hxySciHoyWA4zi2T+o+SCfa/isVoRV85dTK8KgOXGmyUfp",
+	"XVV2ih/XwoE+J9e71Rjy7nQwYVAJNDQcX3Tzw9QrUJRlGGck2JTLOBUxWwrTcMFBspuWgIQaGyGtIWAN",
+	"EJMlbYbsWtM12hCEbgg9b3PuCpe5UdeIS9thF92xszUXap4KXwV6jd/3ohFl40lDX7FvmIFIB2yRzrfZ",
+	"ShDvzQXKutUew+wpEHOJ8dkOdpGJSCS3a4AdNIfuue1bNgQGapGF/fOu0miyg2i7Rn7E3htUWC7Uuizd",
+	"Smg6OZ8mIo2ftC0UDG5hBgqijYlqYmWXEF1H0+qFP4WsYIGzxggire5mlTZ0LzF7rueawHE0601Myoxr",
+	"HLKXli8YJYU1uPhbQt0X6cLemdWNb4uomwadXOs2NdjU2/b7U1iYpxsuS//bPD0bYWDOu74zBOybcSP5",
+	"/X7KUy3sRz3HkZ/n2mG/Um/o6owR9bU+pb/KxdxPbNu4XABaY9d/WFAXcTZLZG4EG4lpIuPKQBBKtuB6",
+	"jyHcxSe2DfTOpek16cCRmCTIGkJ6kJwUIarlSE1kYheMYaNlK8rof7czbMUGIC8Iid3XUlXXiLceWw6D",
+	"RhhfSZtYM9m9lJi1AL77FZ1s39qI33sulpuwezdiuRNuzz6/J2YP0jy/4/W2wev95umW5oDSh823iNVN",
+	"CdpuqXK24BjquxFiXrKmgpeTEhY0mwiIN8NfgQjtVmTJ2KkTvy/3u8X6WVrtpTfQQja5ol8U0YLqOrW7",
+	"ssnsbA8V+Hurlvv87lMEEnyk2e4wtwZTsMzaWwOcxRZBqyZmGxXPZ/a1y2b4n9PYS4AXQIA7ErINZ7DW",
+	"hjnslb7xE60YCZfWZc20kVgqwGhRAGOScWk2uU4bPQh7X/XrRtmC4wIoxr2XI+C69DUX58mmyUdb9omM",
+	"2+/nYgXsutbMxhZfG5613/nrNGDWbOE7uBUoP7TtIFhxWITkZKiCMpEDBqISvB404BVwsH8lJKBjgXAE",
+	"M8IOpwXo7LfTtnX9Z0gjwBCwWchE8VcMHnS4aKTY07Phk7L7c+aviXJHVdWEmwFvUzcdVgXCr8nMSLks",
+	"lJ9WaczMNFP5ZFpA63yha9s1QAXOM6Tu5aloFPerlMs1hqdJ7PqQUZrHoikPiWfZ0u6h35Q00wZF8lRl",
+	"bOog0UB2N4MnWS5hbTklow1fUlxqfYz95HTj5Q++kC43RtfIxToT3tEM7+4Pz75q3GePVZryTMNGgq/g",
+	"qJ1mBcvIXgU6rAtnGk42ubKmPItZxOcOyEdsE01Ruljl6EZv6KvMZ6OGAFZNVtWBhCvz27hqAZ25LyRY",
+	"UPwPMZ4/aJYm8gZJ5VPBY92IBcbQcSM+90IyPtIqtffUN1e/hizHiLC92uWpAO01LKGyQ8RAomOJkgjm",
+	"IuNGZT8ghwHRce6G6P3YKqc7Q24/PZq1cZIp9bFJ3ldPL9nD8/s/Mcq0ZLGKcoeErukLin6uxZoVYdKP",
+	"ZWbpxoDpRofqSbfRMHBkzlv4bXH/EYsxkanbOYNfKMHHmjF5ukPySenZ3nyj8xJn16Ot6cGQ8VQrB7L8",
+	"ryPao0fPYufaJpIma1JZS8PeaLi+AWFORTqvi/D05xbjIm+xIf95ff2K4QPr1fr9hw89tXXebVSylP7b",
+	"5svOAdO6UFnciHTaMiTyDCKM40RgrYubRIJYaW2HkPpfKnIVV1VwniVHmRiLTMhI7GxoUPQEx+mlQdIu",
+	"CHH/+Auhaa9e+T6oXVCU5OfTCo9rR1hlpQqjRcqqJnXsmK1W9VLZBPfeX1vWYdXH23ibqBFo1T+NYkdj",
+	"FR+1ncBMtg2L8ecH51sUl/AnrpBAvVuN80OUp22BYEkhYK7txtSGIxIY7QQRT5pOhRKF/xdA3XfYCzHh",
+	"JrkVLu9DZfb0opvDium1Ovdt17mSXLauAR40aQAi09naf775EgV3BEEBEPtC5m5KRF1spSDpKEnKShzN",
+	"M6AigH6tDQf7LWx3G9wtV2GPTLzt0xDK6zxkpMRstNyYlLBHosFeWDbcpFtE4uG5XWL8tyLTQm86xD0c",
+	"COwb2CJ6iyO56fbqVeQqr6igNGhdVxZbZfgbVdgmzzhmQ+7iG8c39vSOV9Xrt+QnX8tecUdHuU/9tRm9",
+	"OQWwhMogCXyD53VrOo3DnzdUYiSbiNjerRHfT+TGCGXbNyl9sw3ubV/7z4XKbthIRGom9FZm9TbB5alK",
+	"YzbOhLCWghbpeHstNG1EwhTZ684vYw8YgtLs6OzdHJiuVOfa/ThudWpyYwXNZwKBBh1mLSrEaoL1bqWm",
+	"i3J1zjGFmcgRl8QmOBL+GnGONWLYK4GQHlLS4UGb3GwVSr5WbxssEuBI9J3u4B5JuXT4aIx/IpSC4C6U",
+	"Rk1ucbfk7whuTgrU7rO6A9Qv8EieTZJMebr4Q/aX8wbt0xzzXSnRVotPeRyJO8R+7VsbY7/YN7Gfg6vQ",
+	"nIo2q9WZdpYXU6UFznVJFYboJgHYCrt+Kd3XIQBWEatfndr1C//BgAk8skc258lOyhegvR6sd536Zdeu",
+	"JiVU9ptAvRVdVqqsMUjWVfU+2N/dVJsxaeVeS3lfZ1Y+tZ0B9Ue1YqmSky3OhAPcdUuN0GBUNm9ua/Dy",
+	"tJHrrLj5Of822Fk0fSVQrJECbcMSdGcYENVMklshwa+8x5FfcHGsvf7hdQCMe0ds22wltt1eS2Fsf4X9",
+	"IreJ4qO+vi+FtG4R7BsnSMoqIz9oNxrl5H0YXVgbatlE44AgF2TvlGW7Sm3/oZXV7qtbkaV83qQFVnSA",
+	"i7EVKsBqAMQdWkMGUK6QdAcp5VKRXwIcEnbZQpLBlN8KZyWhNTFSZorUVXrKM9GXZiqSDO0Obc1pu1MN",
+	"Ju4BL0S7knnQPf95i0z9Fhk3p1UShopUvFI3xdCVFD9oazEB99EWCZbfkxt3SG5chzZHRGGzfcubQIw9",
+	"xgvCB6upoLx3yCB3KKHVXOVRCyG2AwyrkMMHz0OGHL7Slx5cAtflep4jGJ7uYbqSNVttkz37kTLpzf21",
+	"ybJ/Lcx1IrJ9iQsgwA5RvwaDbm+iRXixcYbg4nIX/qbKNYW80kLGzYHWS6XNsPNlOGO28kR/p3/51ulf",
+	"VrcA5DwVwZfmDdDEOeEHZqosLSbECltLdvHqGbMWib06sLLgdqIBfxkz50pMFbCCc9N2Gu0Q22ioT79l",
+	"rPN3vxj4zq225n+9Wy/1KxGJZG5aGFrtVRiiXM0IApdM1pqQZGeuSSOsROyoncbOeviyNe6aSi00l0Pd",
+	"TF5XKqO1V2x6zG5mwmWtZYRLUdX9xUmC8dnHiZ6nvMW6glNyG4hHC7feky2cqWWcjsgyyZtgtzjJp0Q7",
+	"uv1fAz3ulPnSTOPny8K/XsGCaGRErg6waT2vBRWWirc8CJzJNM4EARG2hBNeq/mb+f43osq93Sg2ypdf",
+	"JUPkVsBp13+KadqlozkR5RYoM7CI4fKlhWFRqrTI2EjlDSCFbXxm+M88Nck8FS/HNdiTZyx8bo7LOhFb",
+	"sa53oK18M4/vcuV2/KPIMtlhDuLlEqcAhKp/YXZ7FgVEyc2+4HjRSqT/mZPPlX3qaeflF8w8fVtkgqEK",
+	"C4P3RxN1VEBMU+Bx6Lyg/3j79h22/i7wnjxKZnOFYPc5tz0NJomZ5qNOpGbHis+To0jFYiLksWvQdq58",
+	"Xd8k8yM1x0k/gnKvVrtBOtqnyFp1oper6at3zFh9W2zIbQUK3/iM0mzNo92Xf22vXFmQvjVDdj1iN4nT",
+	"vt25TmbiM4rUz3atnR2gcijaFxWZ+e6FkkIMAAmVlYlQASVB5b/dOo32Q+CJJvi4UV7u1c8orl0SfSvJ",
+	"t43ewh90QWtrH3aw+z0l6efw7irK4t3PKMv90owL4Ygi3/jwKcarJ8tKrvHmwwa+9tnk2eRbeLOGBKSo",
+	"aew8L1uyuo0ywW9itdh4HYSPPyqerpqpW147aXdcNtcmgi+4ygZV+rjQ2rdauKQabQqABWUP3RmO4OHW",
+	"ijHWOvyubUoe+TJsp4MDW73wQFFBizhm+dzajY51u2MfbfBqpmlDfsSvXE5yK7WZikW6D5wy4w18eq8F",
+	"z6Ip+zMXWSL2aVWbhvl9PRcimtqxGvHe7NGqabwTiffI+w+t33UZbKpWUJv5DX6+xotCWdsaAW+lwwTc",
+	"zY3YDFPZ4lWkBl5h69ztTGV9eUfudnYn6vb98CLfCd/bYviNGJSQ4Ulm9SVU4SDnmjtRO6womleDpBQp",
+	"OZkw6BCvIJ7En4Ofo5PxKa9n438ejMou2PSSQ+bsPov5UjM+UbA6pSqCSOPc5JkIHfTtPrHNQCApFcLe",
+	"wNkLtWinDDog6P3rjNCwp7ZDGZ/AhidDzRfF543f9Dy+CJSVgZIUlGMDIZE8ThT+TRszDFkiSymX8g3d",
+	"QYY/2RF+Evr/KhR+/ZnxiJtouuvBYTc0Tx3inT3hlLBL/gI7T5GaNXE8t5ST8tHw5P+pVInbygr3DsK6",
+	"m2c9w1hzWaP1crsSGk6FDbhch/E6QI7oljlHXS/bhKgN9oGCtSakLmuN701auT3ajIqLUfl49CvjCkM8",
+	"Iy/CqpBCwcDfsRMkrT2haqdc0GqS1Eoumws3uKwTsOtBiJvpBGFPl5mShezWYxLr61VvXLDFga6bgpIt",
+	"bbz0k0XJHKDR24FmTNMW2HEf0yZr2M1rN7DrZ6tEXtkb7hb3V85GeXQjcHklTQrtoBZchbKbXRYwScq3",
+	"Q3tJG8K/WiNMlqbzEgGgMx6LLbMLC0NoDeKssF+LTHDJJpnK55jEBhRy1sApggt2GQC2qCRa34kIK1yT",
+	"Zuvfy/e6C7aTz0AxZ5xr4MrTsIDfXF9ua3qtsn8CaUp5my+G1boqr5OZ0GAftA1d3dqrmF2I7BF0VpdL",
+	"wPkhivVb0M+T1bRtVhq4f3S4X5VJb3ut7NpN2xa61CSd/wQisTZK+aqH3vPr4cpMxlY09o659HUwMKDX",
+	"+MapiL2X4xIGcaIxNtBMLt/Myz6v0Z9n3AhkThdxC218A7d6U+AZRXGHCkLeZbXYvIuCzcvxvMXKIUqb",
+	"DBe9kfYRKsHdIY+BkoMgj+FuN8u+LK6WtB4KHwLAVdlvPBYudk1F7/2bF/gTDnHtTOYteBWMl5ZFMIr5",
+	"iVK7qjrsBSwHGC/glJExR2JS1FGa6Pql6Pz+liHS9hvyWvQvXNv8zsL5vsortw1iSzss7Rb+9Zq+uBHL",
+	"NeoC9kizjW6HciuyOIlMhw1BE6BXamiN8iFSnBDMCmNQw0JNDJm2vzttO1P2zxdoDPMUbkFYfJSeOJxD",
+	"apsLg6cpNwWJy1CRvbFhyLcxMlwjpZt6/GI7HsCbs1hBdM7WQGKodvzqXXNZSr3jZ7i7lJbGTjQEfPdK",
+	"k3X6DYpYNX3oIHmzDYFmfzK3iTXv7Te7sdtvxzo5auwlfharErRNpGZUmmxFXLBzdR5NHYxlj9WyDzfz",
+	"fhzIOxcPMqoCwqRaQvY5qiVEVGabxLSavLIVPYTJlpB810pAg6tNMZMtqQwEfjoZs6Fv9wzvnKC3b2TX",
+	"X/MHC+7W6RV2wYGi7bmLKbsF0tcZtHBMrB6LVnoiyrPELF/b7pAtRwd4S0UCzxi5ePXMpeHAcKArgmcI",
+	"5sRvTY2ZgxOaQH/X6kbIpnbBMUruMfdwCBgwzwyzFhBVZioAjBs/rZGNePOXrZWoxmxp7VB6SR+iC1bQ",
+	"iRwrtJSl4RHoB8R3BM/FEspuBFSuGV7SveNjL15/Q88U/7HKzeyacaxJI6GTWFhp2mkC/WGtXi3StMPA",
+	"1HYz6QokhJSSB8oT7z1e3hHDHDi4x/cl6lcCfv9SFRkdmyVtrl2t9IybWY200Z4W052+7EsgdmcRT1MI",
+	"Ox/fngwJjzi8yM1UZcm/Qeo99ghEzfp5t3sWldWR4N9iCB5Ba7IBx2ImkM0MLOry2V4hgr4EK/recxju",
+	"G0yteoRGz4+hG5lz3t/7zQra/glEVeBZ3Z/JRNM/WrVHPGqgegDKa4WHZCqJZnGO9CrsvHvGho2lnoae",
+	"YICyj/KEW7kHnYanQmpowHYYuBJAIPbNs7Ozh86dwS69MvmLqUpFXyJppv6FnTjKzkSzv3U73e4Jnhpp",
+	"EgmphbeQL+Y8moqj0053ZSkvFosOhz93VDY5pnf18a/PLp+8eP0E3gFk7mzGs6VtC1WLDssS/jJ20HNn",
+	"jWIxBti2QOPNIzTIkCuv3BEXr54FYUC5KUEv6HZO8HtqLiSfJ0EvOIOf4FKEXK7HUygf82/73xPRmLGh",
+	"F3bvnHa79pSFDFS6AlFBGWDU4PAY48BX0WG/KnUDuaPusiBSTOHFRUTEv/aLVL4GqpDNlaQ859Nut+1E",
+	"KZ47xlfhCLq/zfPPqGYckTF6x0LQe/vOn5Zn1QHyNLkFu5BPIDBLfQZ8/zF45tvlZ+UGrsNXSptJZpcm",
+	"SjQEmbD73bMO+32apMDRqKe50SwGqojiSo6UHxgBaBLhFaRLYhW9zy5F+9bZ5rfeeEXg1kn+ksuK6EEG",
+	"baK/PTl2WrV9/dIDq1RTVTmmiTbuWWSyxipRuhUjWD5yXEIEW4uFJ7GL+A5LxqaCJQqItNzt69r9AJ5U",
+	"zfgYk7kT7RODJPYDf+YiKzJ3e0HkeKDQ7NopMX41sJEuK+Y31T5IXFk1e9Dptp54hce37Y1fgfzju+al",
+	"bPWfQ/vM8ZabKHn8L41ZXCV64kPw8rn9X8gHL52+bz/4FZWC0+7pg6Pu2dHpyXW324P/+yMIXfV2lxv8",
+	"Dx7NRMdgAUm/onqlhCBG2AIeRcbx1BTSuIhmHtunfcigRlnN65J5mjqTGpNzrCwKBjNybfosZPYNsL12",
+	"mnSgdIPX2kjdyiD0xzA430Y1POKx883CKydb6QWyd0SML22hTJ6qbJTEsZBfTml9qFv6b999rCgyK99C",
+	"hJ4CK3TMu49hMFfNvHpSLIptR0qAeOPsioBcudCZP8Tv7ZLbwIyHK7Jd54mSLOZLIMgalkt3CIZyXyYa",
+	"rE7pbLOHbFitNTtEI6iqKnEHXRR1S3fTlc/KOq9Q5eZdER96pOLl3Tb5nhvX36U77KRLXw7Fwq9eTgmX",
+	"XdNlJ3sNs6kv7im3rYOdFUGTErj2Oai+6t1/3n24+Y1LV5HYvnCyxSdeYVHda6V+hZK68N79bcZTFLf9",
+	"TcQJv16i++T89HQLHVXZGFdY/vjrVXC4+r1k4mYlV7PTjj8UEYCPrTabvU16ls6Kwbuv6insnWfyFTfT",
+	"oM3KWC80auUpRE6/8s1xvvVwXqhyRF/pivs/wtxluR3bizbkiTSeuv9UCz8zHuKvzCg4SxFbdSOWPfTZ",
+	"ODZ9Dzeuk4nULJ9jpFVP1cKe17OyWNgV8QX1ZcYXoUeqtOZwfQ60PHdc5OEXPZLpbH3qJLj7AetF/D/S",
+	"6XqAw7S0GcpoEtreYMZ7lQYpKBzMUz7SA30zSJNbQX/sdDoeYVIveI20TQkgDNgRFoVLU1fg2y4LWVaM",
+	"vrtsgDir5QCHaHXGFwQ0AJIqQViub1JtfbcFvrQtAKu+SjGyu5rOhM4xI7RZUT+RsYZqZHouJNLwXNlX",
+	"kOqX4d261ONABVCgFlbtCfzcwUyKPbXtdyPk7rv5G9xYsLBFsdpjEe+/r6iJ9o311EUAZ2pG3Kzg/0PX",
+	"vpIhhpDRBALvA0USVzn8vGDPCnRw2OnLFy5zVLNYpMLYcUH0qCgA6hKLqnzdRS0G9hqbg02/Kh237fuy",
+	"gkWq7nx66/vW/771v8KtTwv8TkepQ2bMc9NGRiHGYxEZR/OKmFhCr2MYMnQVfNxNZzFVbM6Xmo2WRb0M",
+	"SN37TWUlNRJGpCE2bfqybJsYeSBODGw8FDafKAh18ujGXrqaCyQWARFwkDqQnhdksc/3JWfWQm8i8GIT",
+	"wI0bTXRjpPAy0UPnp/11gEyg8WC0HKB7vtEJqgs3xDWyeh3CFXGgOxdFD5DDa4c7RY3odCtX5neF9Ze5",
+	"eXytiq7i1vmB9uZoyaYcUhPadR65+Y8jqo/bbtqsVs8kbGHB4vzm6ldgMHBgH6Yyls8nGY/FiopZLYeM",
+	"ioX3JSkdV7GXaSwGWmkCQY6Y0geYYmtGJZp4GKHyL6cU2x5LDLVdxOXMVPRlgVSGkqPYpJ6qBYHTwfqB",
+	"ooaFGrVab54pVGFIRKBvMB0XgF7ZDHFeZekEOw99WRRPcAEi7Pig5MMc/lKXBpa+ICY5KvtdNNGXQ//h",
+	"gRQi1gN6eMjuqbmja4Sx/Qi4oEfKTO0cURFOV//VDgPAN+ye/f9gNKlSc3uO/IiuOAqceTVfKTmFqSyZ",
+	"JFI75kHb5760zTvgG9iZMKE/aDb8cPnPJ5fPX765Hrx+8vr1s5cvBs8efxwik9NUpTGUUa5UnoW6H2Ju",
+	"2v18bp24mrFfUzDNI1ssAE5LlWd8PgewXrH74Lkqz9/6N+jBoIhzzzO1k++LpLb7QbW/NGgj49xp3we4",
+	"ggJz6qiD5gMMPTqe8+Vxp9PZZ5xudTQ4+tpqCn8P2n2zjjrCa64cuaveuKh2CnmHKTWyepYSpP74A/0H",
+	"euQMpvm2RE7sEYZP40FEhyAleINSnigVszmkxFrzXrJE3qrEXgoA3MTTFEMidChzreDMmcGtHkouwOnY",
+	"l5QZx8xCMcCwd9hL/9uElpvz7MY7c9iQOgjZifjHRrMehkoNrmrjFXQXtYrp80g3GnH5Azj7IRmP0JN0",
+	"yEMPY4XuSAYQiwJABexlRUygkH5Q12y+8tidDaSFDKTBE3HeUDgZxGuyRMSUZijV4q8RTGhR/IQp/vs2",
+	"xyHkoAX+OnLJs44xIrh25O9SYVqOV8PfK+0NzD7dk/97cfrH2X+e/37/vx78909//Hzx8FH38uTx6RMP",
+	"KXbePS+Bvi+UYU/pkzR/eSZ7Divfo8H0Vru4w5njysA3B5VaRrePTv9KbyNWMTrt4ZQarPVV5ckK1dFw",
+	"J0HjtV1pvnRWbg3sTQa91ZkVkxq9EjPilwDdqdHAdWb2TJipivXKVaMv8WKxwDS8TOWTaXk0YE5j8Xn3",
+	"4lIY8olINaA/DuiPa0Bhr6D3X6M1ixe9jbbpTlsFBrs2Nn1Ho7NqV7qSN55ZOT+mo31X07I6Ud8Ny++G",
+	"5RaGZaGzqspqG7OSzqZ2nD6pQWIeJY7RPI0ddGLKZZxSmAh8y6UVQvf8BisQHB1OXfbYkAw/sCJ5rkXd",
+	"Uk1MYayGbEjxpaGzUcGRAQR2KmPDHHwwIh4ynVjDVaqqwi6qS4C/pnBWE0veSbcLhbN5NA1dWTOhjRs/",
+	"pz1XO4gwd6FB+06EIdG/coI+OIDeZZX7pVM0JM86arO3HwJrc87m9h9nYYGydZDb8sIMCV4lUHeQl2uu",
+	"Bw6oYoU5RsnCrM6szETMsmQyNWCAsusi/9ah8MWtGZxQcewL7JIH+D8vAf9n9//AWuhQKqb5GUwKKFJy",
+	"YTF17PTCCWUXRSInT0gGJ6EzEVEeJd8BpgasNfv4zD58iS2dA21MKdATj0XgPnLKODGaJonRou6xTGiV",
+	"Z5EYzBKtEznpsRdkwBUxnXsFZ7b4c3DyoxOjup2s7zAu6ycybpcbPvIaCYjaMi6o0nOA6x18SeUio2Dt",
+	"yC0fK3V80F3U4LqDu7X4qbvDaVjfO43nIeZZgwX8PSViH9Ma6dZomZbKPVY7mta6Vrup8Typ1kOijAli",
+	"CyS+arKfjVfQpWCiaSPuXlG7lUJSh9a5HmtIinQLp0SJ6XEpnPz8E7AMgoXQOzm93+161aUinmVLq5F+",
+	"UxJyPk/CgFJGHCl40SgprivYi91Ot9v9ubH2VFWXez7cWp2n4FWm2L2/PXx4PFM/rpQxatEYu8Qrfdm3",
+	"oCCr9Zu+b9u6Tfd/BAbFdHUdbzTojJrn8wME3EZ5WQ6KcvldNfwQSXnskZUW0STH2V7AC5SMRF8mRUWv",
+	"kMWK3Gt2pYWFxYjMcJRL6dVwQp9ctWYTVpeVHic3UB+BAuF96Qo9FY0UZCxTV+KKGCxG9rZdwCuQ0hvD",
+	"h0Dy7QzEGXKQ2W7arsPtn6cIS+jLoVHzQT7X4NHRKqVc+euiEKd9flSJkCFVvxqz4auXr69ZU7R0zTUe",
+	"anz9tYNRdVNp5+DUDnqoUhLtezDqu8/gu8+g9KeW+n3dseJyc7aw5QBfWhBFITUCkFfWUvwZmhoxvgCk",
+	"Uok29jHHIjgscj+GxNnbl3Ou8YxxjH8lMsMdXSFTwPIEgAoxTt532Cs+ERrwbI6OZAGUDsWnKevc45yJ",
+	"w77kqVaYSURWp1aulIL98pTbM1FI9wZ6GprUth3ZcyvCgzEX4NAPQlpA3EkHICwgirUvzA6wYsE+qD+y",
+	"mkKUcm3e6NWGT07Lt0gmrzIV50B+zCj/CxZZYwYS6PDD8gM8F8vN3AB2XX+3ple1HWT9O1IfT9/B3mzP",
+	"+MeIvaYEGtQRVtdoe1st0wXZa4MEeCyZzezpYITVQ8gVE+VWw6mIeKNARUF7IraKZIpFDSHnHzBJ6GZT",
+	"8bJeZuIXv+SfscoJC1sPH2M5GOQL9aLYdju025L75DB+Uo4A3L7P5GNuj5yH3baN9xUnKm6vdz5x6uJd",
+	"RfaN5i9+tyg/hXItGQdIw64qWM+aPL4FQuB2F8W1SFMAf0IGA6/Rg6+yqcd5xkcpVZLVBXN4UYoLik+B",
+	"zwKY2oAHrWBHBr1b8qTdO+12Q+Jf7jE4tIchUdj9SFUF+K3QLuPKmr62k5rqgtiW73fP2ExwScZwUYxP",
+	"9+WNVAvZo1ocaLxy1xP7aqXGgTMuk6KuCRst6cNEQTauZ4ZJZl+eJtG0L60dbNtATQZN4ihF3HQq3DqK",
+	"6uCQ7gGa4bImBVWRK+sxBRHPjNAJD/zKRyen4C0tqIz9oltIXB6cds863c7JyVnnpy0UKpF6w+ftcnwp",
+	"02Wlq+sb2EGDrvDhfw7Pw0o8qzhpCB9VcLE6/8vD8wojNRmoLQInouXqGVb1dZ93H9R8zsQp60p2XlFd",
+	"mZ263VKXYLUzPjNX8WkYlP32G9x6TcAxHzBWfW2fGcfiMM0Hp+N3/wZOSYiq/q9NnKky+tbDabga0MYn",
+	"1hHI7y0PRcffWjsYP8DC/ognYiqaeOKvyxtAgeLdkB3szhV7bhKrbmK0SMeVA8eegphA0peF2wbsOyjF",
+	"lCo5AdYVl1jo1dfciKRthPPaT+xzBQFXQztP0PkGmcHIvgWejedi+aWogbwseFhO6wy/sJ1Jyl97FW+h",
+	"S+UCA4YvGGjsxiDvJ1hA3a1E/63kTH4Nq4joo9YsobkrCFnzzhCFCKfyDPbuG6LfYxli3QUdMiToD73S",
+	"NFavueoKoOT0IjHRVIARr8ZjSk+jvAGg/+5LgDVpxhd8SYX0xiqLhDW515vkdXXcoA3zebynQ2Z1MR/K",
+	"cPfrtNxHaINfXKKsiHZi/7ZIZKwWRUGGB12vMoJfOBoOvJfjcdWBIrGc1c521xsnt0NnRn+7O/ybt9NK",
+	"rwTm2m7rlSDj6xhrELR7J0qXsBQLzy1szy7tEKOYY2TULIl4mi57yLjuVALPBKIC4LoBGkhiiXJ0/lLD",
+	"fXkjxLzSZqHkULnRp+kWxtJkLLASHxYoV7ciS/mcduWwaMh2emJNNCVdFR6rzPoSTmNr6qHZCn3UU4J0",
+	"JJn/VVeQ3zcusXqDMy5fjiEXDH6FgpHklqEU5pnoSyulRSJLWC3alpRXDVkOcMejzGb8QEt+GPztzir0",
+	"y3LyVScs6J096O6ClrxyMviUqQ+FK1uKRbsrG//4hV3ZKI91rmzaad8wHV9d/X93gX+am5CrXLPxsMlx",
+	"L7QgKvxyu0UV+kbQa8hGS+bcqiVgFuumWKvTWWiNFycoMXNwWOwoE/wmJj9bms4QwWotxwlV3LY2IP1o",
+	"jcLez11w894BT0vDvAQipt7Z+ekuGhPF0KIckPRsA/L4e6i96TqX0/JyWwDlXN0Dx2Xh/S3ARS7/RiMg",
+	"E4pMVauZY7pOyiFZguomEuBoaC9lVE7TKCymqcZsqCKY1vjCDH/pS+d2MFMxg+uiK+vciiJyncpKArwe",
+	"FKK0N0QENTGzSAAa1JcXRUQqdVV4qDqgiL196z6KoL2xWNgf4YZJ+FWDxbXZOEkN1KshChprg03tCTsW",
+	"C4D4cNmXQ/jAECgCJfQtpM4PCZsyxNzxXPTYRIFJCMajhytqAzaVRdEPiG/aCtW0PWrJL/1Kxfx2LJO7",
+	"hU34CE3BbR70iq5vfPpppmbbPHetgk+IvBot1U0RHlqJ41XCScl2caPUDziVe7AdgLVNsBCSxWALtrR0",
+	"8sehEVlX9EHYApuxWa5I/PcjoxGdlXuV9BuOjrA1ocFOAhrt8HKIDGHMKHYSdrE62vBDn5Ih+0GPve10",
+	"Ou8+DiEhH4vgQgWnG6kWcJTEyHiCUXpEFwCjVV96Vbp7WGCaqnpjCSa63A6TeGjf9kIjqK8zbeBiQUjX",
+	"YRF+HTItTMimaoFkKmpsBKZZ2G2epiK1g4r5UjO7eTI4T17KFjpGaw361X2LcMwYcqyMQowEmlbajyVB",
+	"8T17p6fcDmgEy9Egrf5595QNV2Kyw1+oTDOcTYLb/4HPTzmyOtp7ncpNpGaisFTJIwpMMKfdbnOUyM6t",
+	"s1W/IFTtkXNAlz5LL7W2PYZdaktrAnva8rSuLEeg6L0XrPlcfyhq06gqN/Pc/EehEE/vdytaczI3R+ed",
+	"k4rSfGjNZ6fekcDG+7w11Oufb4m9f0Snbj0vpHZQbHk2HOo4qKlxJcXLceuyqVwHQJu3Hrurj+LasEL4",
+	"BCiP1YWXAcRAO1B0sZxWoRz1BebVOXNHJS66dqRF8YFulUyHtjcgq6DevJ+1JUmzoHme6IZszU2djaqd",
+	"HdPd/kO1Q2UjuHxXV2vDgJsWa6NMm/Exq8u4+Ru7XUFhIV1RL1quo05/EjuBO+zoDmS/nMGR9JkNjNOD",
+	"sjg1LcJDLrw9yZ5OS7KnV8Tqc+V2+nrOp9UBHYzzaStZdJijdF9wzRZZYoxw+bZfmrILvMhb0XVRpsrn",
+	"o+qqdu3QU2avq9ovagRE3gUeok5EV/ptDyZ66Mcgco5eT/agilip4QiKSg4VKvVPiVoYrpmj9/cOE/Sw",
+	"nKDLskvr5qfW/wNPENAGbj1wdm9Y7c7wxxBn1Pl7igqtfemZpUfPEZSERRSyXEIQ794wKR8ZJHIwz9Qk",
+	"E1oPf7Qm8neX/MFwenhzXPFVroLzfHfl8QdCyH48zuxdTa/jkrtUWSYiiJj69zE9LTg2wF8HqYTR1M4T",
+	"uvWLxyE1CK9P8OYkuRXaVRHF1Hwe3UDUuC/xFeDu77Ar6Bzgzt0ltV5xpxmWJzItWm5c1cFBDX+sOGzc",
+	"xmkhzXSg4i0pM09Of/5EjrpPGbxtuwbu5FDCFfU5gePb2bvYr17F8KXFoqsG8R7DbdPFEW6fr58gZKtI",
+	"LBys32OxX4Xih4XLuO9z3OIEyIRtl9iP1tSrTONSP49VBhgbot4HPpJEM8hGoFxQBLoK6YiKE82mIo0Z",
+	"ORu5Bvy46bDXwphUIGoC/Y19mQmeQqtgcmQiFVzbR35hyZhJBXmk1p7E6NhUpTGUqtYE08Ek98Rli+rm",
+	"QwGgjZcFWcDXxD5S85f57CJ+MkvE03Tw00+tySMm9bCLO2FuUDiHBiBelUvtCwARt9jxtBqelNfarwrC",
+	"8nXkp3yDutNqtwbekG1U5vEH719oQIO22lhRErQWIiitprPGrX1xrXHboMXgY97G2lmTee9+9uJyX1Yh",
+	"fJJ97Q1p5/3tvfuXrze3yVjBIx23wV23nAYTYrsdB0ZGkU0NRozdfj2WCq2Bf2aWR1OwO2ZANQN15hLt",
+	"rrL2iTHPXPgTIpUu+AcJG30J4BTMzPiFcrbRPhrmMlJpKiLA+7IL7BEVoNRkrdRqUOLYYrKTKtoB688V",
+	"AVpihWuJzrZUlTPpV6M8DgU3rkUNz867m8OGJ6fdnQyk1yS5b8k++suow+9Gz0F0MF28tlbBVotokSVC",
+	"bwT6YgYHInVZItkoj24EEt5yyaYqz9CVHPOl/e3N9WUN+DtaIoJdQWm+kTLTXpmDNhKTBN3Kaoz6rxnH",
+	"ynJpkpRJtQhZLq1+X8FMatsBMxXZItGiw8BFCOCNOBYxy+f263jFzLOQaYXXU/sv4sEA3GaaCDtKKtnn",
+	"0CaZq4oHUSyIXp2dINwlQSFoO76zBw/sv+3vMN7KCyfdsNvt9uVcJRLoPnRJtF1ScLAohxS/Fq52GNV1",
+	"OXu7KvldEHvhquNgAck3jNMqAELrZqQjPlBBOsbIAhX0gpjbJ4XMZ3aRWvEFIfz4rtFn2sSnrZgRacr4",
+	"nGfobUB8D3y1rU+TTOXzR8uWTkklhdcr+mdxgcc0kvKHAZfxwP707rMBMj8heV0ravJnArkXyZSniJJf",
+	"Q8pewwnVgEX3q+0BEGh9czuDFbz90eC4RcWgbkX2V8ih+bII+VJMLVj5hRhNlbrRx0gSu47WeZLogtjx",
+	"zdWvaL1jGQ0qHZpMJDe5M9FFBAUsED2S8QVSzoG5rA0iTMpym0yLKBPG6nXKEuT0E5jgI0HJf3ENU8mm",
+	"iTSO70gblblCIcRDRCTQLjESsI3sOQV7WSZ4rPEc8Tig3AkGpQnwqHMFse1lBUiVjBfJRWSMyiAzB4Ji",
+	"SnbYkxKkWHZNyUj8wqy60cBcXQTib6RaYIFTHyUKKQgTqTIc9xIPmRGwSJ92u2wGhbyplEks0qTSNUp0",
+	"a4Y9iuRW4ItPyDm9NhZXFEMtJ5nCcm5mC6U9FTyGutiktfHVo9fuxW2DdKfd85UoXWPxugNdVlCZfgjU",
+	"6F8iQk4pWhPEe3/iQIY6H8E/3JOVmhWwFSulSOy0zAAV4RDp7r0iLoDDct/rVKjrMXd/J4yIP7GfI8Tn",
+	"qqg4KqZ9Onpl25ib9biWYieFAJ6gXYXQCbDYANIjYXFao84/HA4GbUkkpFUPtLeiKxCy+opnuCXK3V6m",
+	"2IBOzKX9K5fLVYV4B8xLt8S8POIxc0ffetjL6tgOh3zxVEdWDt5xsySTKSGRvjECgTai7PJ2WAeN2L3E",
+	"OPMLY3nHN/1MJ3dA1pV/13R6xJqo7qoJ3CFNmv3anudELXJvXqRCh/b4m8DFLgNy2fTHTkExfwy2LHWo",
+	"ob4hVFLQRH0dwjEbQroaklXlQFflsGk6BNQJFkPg5CZztAda2LPOrwvvJW4XdeFXLxmuaImGjxO7gK9W",
+	"Q6/gO1AReNUoXKnEekl3YG1proTm9coxnK92qpSMFgIdn01FcdBmAeBOYvxyZ6sf8avlrH7P7keqEQEw",
+	"shFPuYzAJWlHkkVToQ32qMNeKBi/kCapDOefgqfkSWwTsZtnO8OhY2koSStI+o4c2WsbEpcb+p1yM1bZ",
+	"jJHTxKHkqApHWbzKXr695gpvSdOlU2SiZikhzsllQ17kZmoHHwFb+2hZqqtO3ZYp9t7Gdbco/BKb8629",
+	"z1DW8LuP/38AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

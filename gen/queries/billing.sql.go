@@ -536,6 +536,83 @@ func (q *Queries) ListDuplicateSubscriptions(ctx context.Context, accountID stri
 	return items, nil
 }
 
+const listFailingStripeEvents = `-- name: ListFailingStripeEvents :many
+SELECT id, type, account_id, handled_at, customer_id, received_at, attempts, next_attempt_at, last_error FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL ORDER BY received_at, id LIMIT $1
+`
+
+func (q *Queries) ListFailingStripeEvents(ctx context.Context, limit int32) ([]StripeEvent, error) {
+	rows, err := q.db.Query(ctx, listFailingStripeEvents, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []StripeEvent{}
+	for rows.Next() {
+		var i StripeEvent
+		if err := rows.Scan(
+			&i.ID,
+			&i.Type,
+			&i.AccountID,
+			&i.HandledAt,
+			&i.CustomerID,
+			&i.ReceivedAt,
+			&i.Attempts,
+			&i.NextAttemptAt,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOpenOverage = `-- name: ListOpenOverage :many
+SELECT overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state, invoice_id, item_id, attempts, next_attempt_at, last_error FROM overage_bills
+WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+ORDER BY state, overage_id DESC
+LIMIT $1
+`
+
+func (q *Queries) ListOpenOverage(ctx context.Context, limit int32) ([]OverageBill, error) {
+	rows, err := q.db.Query(ctx, listOpenOverage, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []OverageBill{}
+	for rows.Next() {
+		var i OverageBill
+		if err := rows.Scan(
+			&i.OverageID,
+			&i.AccountID,
+			&i.CustomerID,
+			&i.SubscriptionID,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Credits,
+			&i.UnitMicros,
+			&i.AmountCents,
+			&i.State,
+			&i.InvoiceID,
+			&i.ItemID,
+			&i.Attempts,
+			&i.NextAttemptAt,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listOverageWithoutBill = `-- name: ListOverageWithoutBill :many
 SELECT o.id, o.account_id, o.period, o.subscription, o.starts_at, o.ends_at, o.credits, o.unit_micros, o.created_at FROM overages o
 WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)

@@ -17,16 +17,13 @@ const (
 	accountsAtOnce = 100            // that are looked at in a run
 )
 
-// Report is what a reconciliation did and what it saw.
+// Report is what a reconciliation did, and what is left.
 type Report struct {
-	Busy           bool  // another server is at it, so that nothing was done
-	Found          int   // events that no webhook had brought
-	Checked        int64 // accounts that were read anew without an event
-	Unreadable     int64 // accounts of these whose state could not be read; they are tried again
-	FailingEvents  int64 // events that failed and will be tried again
-	PendingOverage int64 // overage that is not on an invoice yet
-	ParkedOverage  int64 // overage that was refused for good
-	Duplicates     int64 // second subscriptions that were ever found
+	Troubles
+	Busy       bool  // another server is at it, so that nothing was done
+	Found      int   // events that no webhook had brought
+	Checked    int64 // accounts that were read anew without an event
+	Unreadable int64 // accounts of these whose state could not be read; they are tried again
 }
 
 // Reconcile finds what events did not tell, or told nobody: events that no webhook brought, accounts whose time has come,
@@ -45,9 +42,10 @@ func (b *Billing) Reconcile(ctx context.Context) (r Report, err error) {
 		err = errors.Join(err, releaseReconciliation(context.WithoutCancel(ctx), b.Pool, until))
 	}()
 	r.Found, err = b.findEvents(ctx, since, now)
-	err = errors.Join(err, b.WorkOff(ctx), b.checkAccounts(ctx, now, &r), b.recordOverage(ctx), b.WorkOff(ctx),
-		countTroubles(ctx, b.Pool, &r))
-	return r, err
+	err = errors.Join(err, b.WorkOff(ctx), b.checkAccounts(ctx, now, &r), b.recordOverage(ctx), b.WorkOff(ctx))
+	left, failure := countTroubles(ctx, b.Pool)
+	r.Troubles = left
+	return r, errors.Join(err, failure)
 }
 
 // findEvents puts what happened since then into the inbox.

@@ -36,3 +36,15 @@ func eventsFailed(ctx context.Context, db queries.DBTX, ids []string, reason str
 		Ids: ids, LastError: reason, NextAttemptAt: next,
 	})
 }
+
+func failingEvents(ctx context.Context, db queries.DBTX, limit int32) ([]FailingEvent, error) {
+	rows, err := queries.New(db).ListFailingStripeEvents(ctx, limit)
+	found := make([]FailingEvent, len(rows))
+	for i, row := range rows {
+		found[i] = FailingEvent{
+			ID: row.ID, Type: row.Type, CustomerID: deref(row.CustomerID), ReceivedAt: row.ReceivedAt,
+			NextAttemptAt: row.NextAttemptAt, Attempts: int(row.Attempts), LastError: deref(row.LastError),
+		}
+	}
+	return found, err
+}

@@ -43,6 +43,15 @@ func claimBill(ctx context.Context, db queries.DBTX, now, until time.Time) (bill
 	return fromBillRow(row), err == nil, err
 }
 
+func openBills(ctx context.Context, db queries.DBTX, limit int32) ([]Bill, error) {
+	rows, err := queries.New(db).ListOpenOverage(ctx, limit)
+	found := make([]Bill, len(rows))
+	for i, row := range rows {
+		found[i] = fromBillRow(row)
+	}
+	return found, err
+}
+
 func fromBillRow(row queries.OverageBill) Bill {
 	return Bill{
 		OverageID: row.OverageID, AccountID: row.AccountID, CustomerID: deref(row.CustomerID),

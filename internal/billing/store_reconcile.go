@@ -48,9 +48,10 @@ func putOffCheck(ctx context.Context, db queries.DBTX, accountID string, until t
 	return queries.New(db).PutOffCheck(ctx, queries.PutOffCheckParams{AccountID: accountID, CheckAt: until})
 }
 
-func countTroubles(ctx context.Context, db queries.DBTX, r *Report) error {
+func countTroubles(ctx context.Context, db queries.DBTX) (Troubles, error) {
 	row, err := queries.New(db).CountBillingTroubles(ctx)
-	r.FailingEvents, r.Duplicates = row.FailingEvents, row.Duplicates
-	r.PendingOverage, r.ParkedOverage = row.PendingOverage, row.ParkedOverage
-	return err
+	return Troubles{
+		FailingEvents: row.FailingEvents, PendingOverage: row.PendingOverage, ParkedOverage: row.ParkedOverage,
+		Duplicates: row.Duplicates,
+	}, err
 }

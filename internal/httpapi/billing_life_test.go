@@ -133,6 +133,8 @@ func TestFailedEventsAreRetried(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "a failure", failed(1))
+	require.Equal(t, "evt_1", w.problems().Events[0].ID)
+	require.Equal(t, int64(1), w.problems().FailingEvents)
 	w.webhook(webhookSecret, hint("evt_2", "customer.subscription.updated", customerID)).want(http.StatusOK)
 	require.Equal(t, "pro", w.subscription(c).Tier)
 	w.clock.Advance(10 * time.Second)
