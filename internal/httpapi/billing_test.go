@@ -38,8 +38,15 @@ func (w *world) checkout(c customer, tier string, headers ...header) response {
 	return w.call("POST", "/v1/billing/checkout", checkout(tier), append(headers, c.auth())...)
 }
 
-// click does what a person does on a page of the simulator, and returns where it leads.
+// click does what a person does on a page of the simulator, waits for what follows, and returns where it leads.
 func (w *world) click(page string) string {
+	w.t.Helper()
+	to := w.press(page)
+	w.delivered()
+	return to
+}
+
+func (w *world) press(page string) string {
 	w.t.Helper()
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(context.Background(), "POST", page, nil)
@@ -48,7 +55,6 @@ func (w *world) click(page string) string {
 	require.NoError(w.t, err)
 	defer func() { _ = res.Body.Close() }()
 	require.Equal(w.t, http.StatusSeeOther, res.StatusCode, page)
-	w.delivered()
 	return res.Header.Get("Location")
 }
 
