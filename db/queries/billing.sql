@@ -31,7 +31,7 @@ SET subscription_id = sqlc.narg(subscription_id), subscription_status = sqlc.nar
 WHERE account_id = sqlc.arg(account_id);
 
 -- name: ClearCustomer :exec
-UPDATE billing_accounts SET customer_id = NULL WHERE account_id = $1;
+UPDATE billing_accounts SET customer_id = NULL, version = version + 1 WHERE account_id = $1;
 
 -- name: ListBillingAccountsToCheck :many
 SELECT * FROM billing_accounts WHERE check_at <= sqlc.arg(now)::timestamptz ORDER BY check_at LIMIT sqlc.arg(max_rows);

@@ -176,7 +176,7 @@ func (q *Queries) ClaimStripeEvents(ctx context.Context, arg ClaimStripeEventsPa
 }
 
 const clearCustomer = `-- name: ClearCustomer :exec
-UPDATE billing_accounts SET customer_id = NULL WHERE account_id = $1
+UPDATE billing_accounts SET customer_id = NULL, version = version + 1 WHERE account_id = $1
 `
 
 func (q *Queries) ClearCustomer(ctx context.Context, accountID string) error {

@@ -92,7 +92,9 @@ func (b *Billing) ensureCustomer(ctx context.Context, accountID string) (string,
 	if err != nil {
 		return "", err
 	}
-	id, err := b.Provider.CreateCustomer(ctx, Contact{AccountID: account.ID, Name: account.Name, Email: account.Email})
+	id, err := b.Provider.CreateCustomer(ctx, Contact{
+		AccountID: account.ID, Name: account.Name, Email: account.Email, Generation: bought.version,
+	})
 	if err != nil {
 		return "", err
 	}

@@ -43,7 +43,8 @@ func (r *Refused) Error() string {
 // Of every method, ErrUnavailable is an error that another try may mend, with RetryAfter where the provider asks for one,
 // and a *Refused is one that it will not. No call outlasts its context.
 type Provider interface {
-	// CreateCustomer creates the account's customer and returns its id. The same account yields the same customer.
+	// CreateCustomer creates the account's customer and returns its id. The same account and generation yield the same
+	// customer.
 	CreateCustomer(ctx context.Context, c Contact) (string, error)
 	// CustomerAccount returns the account id that a customer was created for, "" if none.
 	CustomerAccount(ctx context.Context, customerID string) (string, error)
@@ -92,10 +93,12 @@ type Provider interface {
 	Events(ctx context.Context, since time.Time, fn func(Event) error) error
 }
 
-// Contact is what the provider gets to know of an account.
+// Contact is what the provider gets to know of an account. Generation is another for each customer that an account has: one
+// that was deleted is followed by a new one.
 type Contact struct {
 	AccountID, Name string
 	Email           *string
+	Generation      int64
 }
 
 // Checkout describes a checkout.

@@ -269,6 +269,8 @@ func TestCustomerDeleted(t *testing.T) {
 	w.clock.Advance(time.Hour)
 	w.told("evt_late", "customer.subscription.updated", before)
 	w.call("POST", "/v1/billing/portal", nil, c.auth()).wantProblem(http.StatusConflict, "no_billing_account")
+	w.subscribe(c, "starter")
+	require.NotEqual(t, before, *w.account(c).StripeCustomerID)
 }
 
 func TestCheckoutOfSuspendedAccount(t *testing.T) {

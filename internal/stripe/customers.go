@@ -2,6 +2,7 @@ package stripe
 
 import (
 	"context"
+	"strconv"
 
 	stripego "github.com/stripe/stripe-go/v76"
 
@@ -15,7 +16,7 @@ func (c *Client) CreateCustomer(ctx context.Context, contact billing.Contact) (s
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	created, err := c.api.Customers.New(&stripego.CustomerParams{
-		Params:   write(ctx, "keymeter:customer:"+contact.AccountID),
+		Params:   write(ctx, customerKey(contact)),
 		Metadata: map[string]string{accountMetadata: contact.AccountID},
 	})
 	if err != nil {
@@ -27,6 +28,15 @@ func (c *Client) CreateCustomer(ctx context.Context, contact billing.Contact) (s
 		Email:  contact.Email,
 	})
 	return created.ID, failed("name the customer", err)
+}
+
+// customerKey is another after a customer was deleted: Stripe would return that one again.
+func customerKey(contact billing.Contact) string {
+	key := "keymeter:customer:" + contact.AccountID
+	if contact.Generation > 0 {
+		key += ":" + strconv.FormatInt(contact.Generation, 10)
+	}
+	return key
 }
 
 // CustomerAccount returns the account id that a customer was created for, "" if none.
