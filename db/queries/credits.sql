@@ -31,7 +31,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 -- name: SetTerms :exec
 UPDATE balances
 SET tier = sqlc.arg(tier), granted = sqlc.arg(granted), included = sqlc.arg(included), valid_until = sqlc.arg(valid_until),
-    overage = sqlc.arg(overage), overage_limit = sqlc.narg(overage_limit), overage_micros = sqlc.arg(overage_micros),
+    overage = sqlc.arg(overage), overage_limit = sqlc.narg(overage_limit), overage_off = sqlc.arg(overage_off),
+    overage_micros = sqlc.arg(overage_micros),
     alert_at = sqlc.narg(alert_at)
 WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
 
@@ -210,3 +211,7 @@ SELECT DISTINCT account_id FROM (
 SELECT e.period, e.key_id, coalesce(k.family, '')::text AS family, k.credit_limit, e.category, e.credits, e.reverses
 FROM usage_events e LEFT JOIN api_keys k ON k.id = e.key_id
 WHERE e.account_id = $1 AND e.id = $2;
+
+-- name: SetOverageLimit :exec
+INSERT INTO credit_settings (account_id, overage_limit) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET overage_limit = excluded.overage_limit;

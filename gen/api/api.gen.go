@@ -180,6 +180,24 @@ func (e ErrorCode) Valid() bool {
 	}
 }
 
+// Defines values for GrantRequestKind.
+const (
+	GrantRequestKindAdjustment  GrantRequestKind = "adjustment"
+	GrantRequestKindPromotional GrantRequestKind = "promotional"
+)
+
+// Valid indicates whether the value is a known member of the GrantRequestKind enum.
+func (e GrantRequestKind) Valid() bool {
+	switch e {
+	case GrantRequestKindAdjustment:
+		return true
+	case GrantRequestKindPromotional:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -189,6 +207,30 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LedgerEntryType.
+const (
+	LedgerEntryTypeGrant   LedgerEntryType = "grant"
+	LedgerEntryTypeLoss    LedgerEntryType = "loss"
+	LedgerEntryTypeOverage LedgerEntryType = "overage"
+	LedgerEntryTypeUsage   LedgerEntryType = "usage"
+)
+
+// Valid indicates whether the value is a known member of the LedgerEntryType enum.
+func (e LedgerEntryType) Valid() bool {
+	switch e {
+	case LedgerEntryTypeGrant:
+		return true
+	case LedgerEntryTypeLoss:
+		return true
+	case LedgerEntryTypeOverage:
+		return true
+	case LedgerEntryTypeUsage:
 		return true
 	default:
 		return false
@@ -569,6 +611,9 @@ type Credits struct {
 	// Limit Credits that are usable in this period without overage.
 	Limit int64 `json:"limit"`
 
+	// Overage Credits that were used beyond the limit and are billed. Left out if there are none.
+	Overage *int64 `json:"overage,omitempty"`
+
 	// Remaining Credits that are left before the cap or the overage. Never below 0.
 	Remaining int64 `json:"remaining"`
 
@@ -591,6 +636,33 @@ type FieldError struct {
 
 	// Message What is wrong with it, for people to read.
 	Message string `json:"message"`
+}
+
+// GrantRequest Credits to give or, as an adjustment, to take away.
+type GrantRequest struct {
+	// Credits How many. Not 0.
+	Credits int64 `json:"credits"`
+
+	// ExpiresAt When they expire. Never, if left out.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Kind What they are for. An adjustment may be negative.
+	Kind GrantRequestKind `json:"kind"`
+
+	// Reason Why, for people to read. The customer sees it.
+	Reason string `json:"reason"`
+}
+
+// GrantRequestKind What they are for. An adjustment may be negative.
+type GrantRequestKind string
+
+// Granted What was done.
+type Granted struct {
+	// Balance Credits of the current billing period.
+	Balance Credits `json:"balance"`
+
+	// Credits Credits that were given; negative if they were taken away.
+	Credits int64 `json:"credits"`
 }
 
 // Health The state of the process.
@@ -659,6 +731,61 @@ type KeyList struct {
 	HasMore bool `json:"hasMore"`
 
 	// NextCursor The `cursor` of the next page. Null on the last one.
+	NextCursor *string `json:"nextCursor"`
+}
+
+// LedgerEntry An entry of the ledger.
+type LedgerEntry struct {
+	// Amount Of overage: dollars, exact, before it is rounded to a cent on the invoice.
+	//
+	// Examples: 40.0000
+	Amount *string `json:"amount,omitempty"`
+
+	// At When it entered the ledger.
+	At time.Time `json:"at"`
+
+	// Cause Of a grant its kind, of a loss why, of usage the category, of overage the subscription or `own`.
+	Cause string `json:"cause"`
+
+	// Credits Above 0 where it gives and below where it takes.
+	Credits int64 `json:"credits"`
+
+	// ExpiresAt When what is left of a grant expires.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// GrantID The grant that a loss takes from.
+	GrantID *string `json:"grantId,omitempty"`
+
+	// ID The id of the grant, the loss, the overage or the event.
+	ID string `json:"id"`
+
+	// Period The ordinal of the billing period.
+	Period int32 `json:"period"`
+
+	// Reason For people to read.
+	Reason *string `json:"reason,omitempty"`
+
+	// Type What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+	Type LedgerEntryType `json:"type"`
+
+	// UnitPrice Of overage: dollars a credit, exact.
+	//
+	// Examples: 0.0008
+	UnitPrice *string `json:"unitPrice,omitempty"`
+}
+
+// LedgerEntryType What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+type LedgerEntryType string
+
+// LedgerPage A page of a ledger.
+type LedgerPage struct {
+	// Data The entries, the latest first.
+	Data []LedgerEntry `json:"data"`
+
+	// HasMore Whether there are more.
+	HasMore bool `json:"hasMore"`
+
+	// NextCursor Cursor of the next page.
 	NextCursor *string `json:"nextCursor"`
 }
 
@@ -930,6 +1057,39 @@ type SettleRequest struct {
 
 	// Quantity How much, in the unit of the category.
 	Quantity *int64 `json:"quantity,omitempty"`
+}
+
+// SpendLimit A limit of overage.
+type SpendLimit struct {
+	// OverageCredits Credits beyond the limit in each billing period. `null` is no limit.
+	OverageCredits *int64 `json:"overageCredits"`
+}
+
+// Statement What happened to an account's credits in a billing period.
+type Statement struct {
+	// Balance Credits that are left. What is held for reservations is among them.
+	Balance int64 `json:"balance"`
+
+	// CarriedOver What earlier periods left.
+	CarriedOver int64 `json:"carriedOver"`
+
+	// Closed Whether nothing in it changes any more.
+	Closed bool `json:"closed"`
+
+	// EndsAt When it ends or ended.
+	EndsAt time.Time `json:"endsAt"`
+
+	// Lines Grants, losses and overage. Overage of the current period is as it stands now.
+	Lines []LedgerEntry `json:"lines"`
+
+	// Period The ordinal of the period.
+	Period int32 `json:"period"`
+
+	// StartsAt When it began.
+	StartsAt time.Time `json:"startsAt"`
+
+	// Used Credits used, by category. They add up to `credits.used`.
+	Used UsageBreakdown `json:"used"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
@@ -1281,6 +1441,9 @@ type KeyNotFound = Problem
 // PayloadTooLarge An RFC 9457 problem document.
 type PayloadTooLarge = Problem
 
+// PeriodNotFound An RFC 9457 problem document.
+type PeriodNotFound = Problem
+
 // ReservationConflict An RFC 9457 problem document.
 type ReservationConflict = Problem
 
@@ -1289,6 +1452,9 @@ type ReservationFound = Reservation
 
 // ReservationNotFound An RFC 9457 problem document.
 type ReservationNotFound = Problem
+
+// SpendLimitFound A limit of overage.
+type SpendLimitFound = SpendLimit
 
 // Unauthorized An RFC 9457 problem document.
 type Unauthorized = Problem
@@ -1319,12 +1485,32 @@ type CreateAccountParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GrantCreditsParams defines parameters for GrantCredits.
+type GrantCreditsParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // CreateAccountKeyParams defines parameters for CreateAccountKey.
 type CreateAccountKeyParams struct {
 	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
 	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
 	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListLedgerParams defines parameters for ListLedger.
+type ListLedgerParams struct {
+	// Type Only entries of this type.
+	Type *LedgerEntryType `form:"type,omitempty" json:"type,omitempty"`
+
+	// Limit How many to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor As in `nextCursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ResumeAccountParams defines parameters for ResumeAccount.
@@ -1450,6 +1636,12 @@ type SettleReservationParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetStatementParams defines parameters for GetStatement.
+type GetStatementParams struct {
+	// Period The ordinal of a period. The current one, if left out.
+	Period *int32 `form:"period,omitempty" json:"period,omitempty"`
+}
+
 // GetUsageTimeseriesParams defines parameters for GetUsageTimeseries.
 type GetUsageTimeseriesParams struct {
 	// From Only what happened at or after this time.
@@ -1486,6 +1678,9 @@ type ReceiveStripeEventParams struct {
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = CreateAccountRequest
 
+// GrantCreditsJSONRequestBody defines body for GrantCredits for application/json ContentType.
+type GrantCreditsJSONRequestBody = GrantRequest
+
 // CreateAccountKeyJSONRequestBody defines body for CreateAccountKey for application/json ContentType.
 type CreateAccountKeyJSONRequestBody = CreateKeyRequest
 
@@ -1497,6 +1692,9 @@ type CreateCheckoutSessionJSONRequestBody = CheckoutRequest
 
 // CreatePortalSessionJSONRequestBody defines body for CreatePortalSession for application/json ContentType.
 type CreatePortalSessionJSONRequestBody = PortalRequest
+
+// SetSpendLimitJSONRequestBody defines body for SetSpendLimit for application/json ContentType.
+type SetSpendLimitJSONRequestBody = SpendLimit
 
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
@@ -1683,9 +1881,15 @@ type ServerInterface interface {
 	// GetAccount Get an account
 	// (GET /v1/accounts/{accountId})
 	GetAccount(ctx echo.Context, accountID AccountIDInPath) error
+	// GrantCredits Give credits to an account, or take them away
+	// (POST /v1/accounts/{accountId}/grants)
+	GrantCredits(ctx echo.Context, accountID AccountIDInPath, params GrantCreditsParams) error
 	// CreateAccountKey Create a key for an account
 	// (POST /v1/accounts/{accountId}/keys)
 	CreateAccountKey(ctx echo.Context, accountID AccountIDInPath, params CreateAccountKeyParams) error
+	// ListLedger Read an account's ledger
+	// (GET /v1/accounts/{accountId}/ledger)
+	ListLedger(ctx echo.Context, accountID AccountIDInPath, params ListLedgerParams) error
 	// ResumeAccount Resume a suspended account
 	// (POST /v1/accounts/{accountId}/resume)
 	ResumeAccount(ctx echo.Context, accountID AccountIDInPath, params ResumeAccountParams) error
@@ -1701,6 +1905,12 @@ type ServerInterface interface {
 	// CreatePortalSession Open the billing portal
 	// (POST /v1/billing/portal)
 	CreatePortalSession(ctx echo.Context, params CreatePortalSessionParams) error
+	// GetSpendLimit Get the limit of overage
+	// (GET /v1/billing/spend-limit)
+	GetSpendLimit(ctx echo.Context) error
+	// SetSpendLimit Limit the overage
+	// (PUT /v1/billing/spend-limit)
+	SetSpendLimit(ctx echo.Context) error
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx echo.Context) error
@@ -1746,6 +1956,9 @@ type ServerInterface interface {
 	// SettleReservation Settle a hold
 	// (POST /v1/usage/reservations/{reservationId}/settle)
 	SettleReservation(ctx echo.Context, reservationID ReservationIDInPath, params SettleReservationParams) error
+	// GetStatement Get the statement of a billing period
+	// (GET /v1/usage/statement)
+	GetStatement(ctx echo.Context, params GetStatementParams) error
 	// GetUsageTimeseries Get usage over time
 	// (GET /v1/usage/timeseries)
 	GetUsageTimeseries(ctx echo.Context, params GetUsageTimeseriesParams) error
@@ -1854,6 +2067,42 @@ func (w *ServerInterfaceWrapper) GetAccount(ctx echo.Context) error {
 	return err
 }
 
+// GrantCredits converts echo context to params.
+func (w *ServerInterfaceWrapper) GrantCredits(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "accountId" -------------
+	var accountID AccountIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "accountId", ctx.Param("accountId"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter accountId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GrantCreditsParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GrantCredits(ctx, accountID, params)
+	return err
+}
+
 // CreateAccountKey converts echo context to params.
 func (w *ServerInterfaceWrapper) CreateAccountKey(ctx echo.Context) error {
 	var err error
@@ -1887,6 +2136,45 @@ func (w *ServerInterfaceWrapper) CreateAccountKey(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CreateAccountKey(ctx, accountID, params)
+	return err
+}
+
+// ListLedger converts echo context to params.
+func (w *ServerInterfaceWrapper) ListLedger(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "accountId" -------------
+	var accountID AccountIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "accountId", ctx.Param("accountId"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter accountId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListLedgerParams
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", ctx.QueryParams(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter type: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListLedger(ctx, accountID, params)
 	return err
 }
 
@@ -2033,6 +2321,24 @@ func (w *ServerInterfaceWrapper) CreatePortalSession(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CreatePortalSession(ctx, params)
+	return err
+}
+
+// GetSpendLimit converts echo context to params.
+func (w *ServerInterfaceWrapper) GetSpendLimit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetSpendLimit(ctx)
+	return err
+}
+
+// SetSpendLimit converts echo context to params.
+func (w *ServerInterfaceWrapper) SetSpendLimit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetSpendLimit(ctx)
 	return err
 }
 
@@ -2420,6 +2726,24 @@ func (w *ServerInterfaceWrapper) SettleReservation(ctx echo.Context) error {
 	return err
 }
 
+// GetStatement converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStatement(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatementParams
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", ctx.QueryParams(), &params.Period, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter period: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStatement(ctx, params)
+	return err
+}
+
 // GetUsageTimeseries converts echo context to params.
 func (w *ServerInterfaceWrapper) GetUsageTimeseries(ctx echo.Context) error {
 	var err error
@@ -2566,6 +2890,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/release", wrapper.ReleaseReservation, options.OperationMiddlewares["releaseReservation"]...)
 	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
+	router.GET(options.BaseURL+"/v1/usage/statement", wrapper.GetStatement, options.OperationMiddlewares["getStatement"]...)
+	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
+	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
 	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
 	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
 	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
@@ -2573,6 +2900,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
 	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
+	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/resume", wrapper.ResumeAccount, options.OperationMiddlewares["resumeAccount"]...)
 	router.PUT(options.BaseURL+"/v1/accounts/:accountId/tier", wrapper.SetAccountTier, options.OperationMiddlewares["setAccountTier"]...)
@@ -2619,11 +2948,15 @@ type KeyNotFoundApplicationProblemPlusJSONResponse Problem
 
 type PayloadTooLargeApplicationProblemPlusJSONResponse Problem
 
+type PeriodNotFoundApplicationProblemPlusJSONResponse Problem
+
 type ReservationConflictApplicationProblemPlusJSONResponse Problem
 
 type ReservationFoundJSONResponse Reservation
 
 type ReservationNotFoundApplicationProblemPlusJSONResponse Problem
+
+type SpendLimitFoundJSONResponse SpendLimit
 
 type UnauthorizedResponseHeaders struct {
 	WWWAuthenticate string
@@ -3129,6 +3462,192 @@ func (response GetAccount503ApplicationProblemPlusJSONResponse) VisitGetAccountR
 	return err
 }
 
+type GrantCreditsRequestObject struct {
+	AccountID AccountIDInPath `json:"accountId"`
+	Params    GrantCreditsParams
+	Body      *GrantCreditsJSONRequestBody
+}
+
+type GrantCreditsResponseObject interface {
+	VisitGrantCreditsResponse(w http.ResponseWriter) error
+}
+
+type GrantCredits201JSONResponse Granted
+
+func (response GrantCredits201JSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits400ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits401ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits403ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits404ApplicationProblemPlusJSONResponse struct {
+	AccountNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits404ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits409ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits413ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits415ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits422ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits500ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits503ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateAccountKeyRequestObject struct {
 	AccountID AccountIDInPath `json:"accountId"`
 	Params    CreateAccountKeyParams
@@ -3303,6 +3822,127 @@ type CreateAccountKey503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateAccountKey503ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedgerRequestObject struct {
+	AccountID AccountIDInPath `json:"accountId"`
+	Params    ListLedgerParams
+}
+
+type ListLedgerResponseObject interface {
+	VisitListLedgerResponse(w http.ResponseWriter) error
+}
+
+type ListLedger200JSONResponse LedgerPage
+
+func (response ListLedger200JSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger400ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger401ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger403ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger404ApplicationProblemPlusJSONResponse struct {
+	AccountNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger404ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger500ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger503ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4116,6 +4756,245 @@ type CreatePortalSession503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreatePortalSession503ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimitRequestObject struct {
+}
+
+type GetSpendLimitResponseObject interface {
+	VisitGetSpendLimitResponse(w http.ResponseWriter) error
+}
+
+type GetSpendLimit200JSONResponse struct{ SpendLimitFoundJSONResponse }
+
+func (response GetSpendLimit200JSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit400ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit401ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit403ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit500ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit503ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimitRequestObject struct {
+	Body *SetSpendLimitJSONRequestBody
+}
+
+type SetSpendLimitResponseObject interface {
+	VisitSetSpendLimitResponse(w http.ResponseWriter) error
+}
+
+type SetSpendLimit200JSONResponse struct{ SpendLimitFoundJSONResponse }
+
+func (response SetSpendLimit200JSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit400ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit401ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit403ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit413ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit415ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit500ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit503ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6357,6 +7236,126 @@ func (response SettleReservation503ApplicationProblemPlusJSONResponse) VisitSett
 	return err
 }
 
+type GetStatementRequestObject struct {
+	Params GetStatementParams
+}
+
+type GetStatementResponseObject interface {
+	VisitGetStatementResponse(w http.ResponseWriter) error
+}
+
+type GetStatement200JSONResponse Statement
+
+func (response GetStatement200JSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement400ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement401ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement403ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement404ApplicationProblemPlusJSONResponse struct {
+	PeriodNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement404ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement500ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement503ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetUsageTimeseriesRequestObject struct {
 	Params GetUsageTimeseriesParams
 }
@@ -6580,9 +7579,15 @@ type StrictServerInterface interface {
 	// GetAccount Get an account
 	// (GET /v1/accounts/{accountId})
 	GetAccount(ctx context.Context, request GetAccountRequestObject) (GetAccountResponseObject, error)
+	// GrantCredits Give credits to an account, or take them away
+	// (POST /v1/accounts/{accountId}/grants)
+	GrantCredits(ctx context.Context, request GrantCreditsRequestObject) (GrantCreditsResponseObject, error)
 	// CreateAccountKey Create a key for an account
 	// (POST /v1/accounts/{accountId}/keys)
 	CreateAccountKey(ctx context.Context, request CreateAccountKeyRequestObject) (CreateAccountKeyResponseObject, error)
+	// ListLedger Read an account's ledger
+	// (GET /v1/accounts/{accountId}/ledger)
+	ListLedger(ctx context.Context, request ListLedgerRequestObject) (ListLedgerResponseObject, error)
 	// ResumeAccount Resume a suspended account
 	// (POST /v1/accounts/{accountId}/resume)
 	ResumeAccount(ctx context.Context, request ResumeAccountRequestObject) (ResumeAccountResponseObject, error)
@@ -6598,6 +7603,12 @@ type StrictServerInterface interface {
 	// CreatePortalSession Open the billing portal
 	// (POST /v1/billing/portal)
 	CreatePortalSession(ctx context.Context, request CreatePortalSessionRequestObject) (CreatePortalSessionResponseObject, error)
+	// GetSpendLimit Get the limit of overage
+	// (GET /v1/billing/spend-limit)
+	GetSpendLimit(ctx context.Context, request GetSpendLimitRequestObject) (GetSpendLimitResponseObject, error)
+	// SetSpendLimit Limit the overage
+	// (PUT /v1/billing/spend-limit)
+	SetSpendLimit(ctx context.Context, request SetSpendLimitRequestObject) (SetSpendLimitResponseObject, error)
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx context.Context, request GetSubscriptionRequestObject) (GetSubscriptionResponseObject, error)
@@ -6643,6 +7654,9 @@ type StrictServerInterface interface {
 	// SettleReservation Settle a hold
 	// (POST /v1/usage/reservations/{reservationId}/settle)
 	SettleReservation(ctx context.Context, request SettleReservationRequestObject) (SettleReservationResponseObject, error)
+	// GetStatement Get the statement of a billing period
+	// (GET /v1/usage/statement)
+	GetStatement(ctx context.Context, request GetStatementRequestObject) (GetStatementResponseObject, error)
 	// GetUsageTimeseries Get usage over time
 	// (GET /v1/usage/timeseries)
 	GetUsageTimeseries(ctx context.Context, request GetUsageTimeseriesRequestObject) (GetUsageTimeseriesResponseObject, error)
@@ -6807,6 +7821,55 @@ func (sh *strictHandler) GetAccount(ctx echo.Context, accountID AccountIDInPath)
 	return nil
 }
 
+// GrantCredits operation middleware
+func (sh *strictHandler) GrantCredits(ctx echo.Context, accountID AccountIDInPath, params GrantCreditsParams) error {
+	var request GrantCreditsRequestObject
+
+	request.AccountID = accountID
+	request.Params = params
+
+	var body GrantCreditsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GrantCredits(ctx.Request().Context(), request.(GrantCreditsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GrantCredits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GrantCreditsResponseObject); ok {
+		return validResponse.VisitGrantCreditsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreateAccountKey operation middleware
 func (sh *strictHandler) CreateAccountKey(ctx echo.Context, accountID AccountIDInPath, params CreateAccountKeyParams) error {
 	var request CreateAccountKeyRequestObject
@@ -6853,6 +7916,32 @@ func (sh *strictHandler) CreateAccountKey(ctx echo.Context, accountID AccountIDI
 		return err
 	} else if validResponse, ok := response.(CreateAccountKeyResponseObject); ok {
 		return validResponse.VisitCreateAccountKeyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListLedger operation middleware
+func (sh *strictHandler) ListLedger(ctx echo.Context, accountID AccountIDInPath, params ListLedgerParams) error {
+	var request ListLedgerRequestObject
+
+	request.AccountID = accountID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLedger(ctx.Request().Context(), request.(ListLedgerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLedger")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListLedgerResponseObject); ok {
+		return validResponse.VisitListLedgerResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7052,6 +8141,75 @@ func (sh *strictHandler) CreatePortalSession(ctx echo.Context, params CreatePort
 		return err
 	} else if validResponse, ok := response.(CreatePortalSessionResponseObject); ok {
 		return validResponse.VisitCreatePortalSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetSpendLimit operation middleware
+func (sh *strictHandler) GetSpendLimit(ctx echo.Context) error {
+	var request GetSpendLimitRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSpendLimit(ctx.Request().Context(), request.(GetSpendLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSpendLimit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetSpendLimitResponseObject); ok {
+		return validResponse.VisitGetSpendLimitResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetSpendLimit operation middleware
+func (sh *strictHandler) SetSpendLimit(ctx echo.Context) error {
+	var request SetSpendLimitRequestObject
+
+	var body SetSpendLimitJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetSpendLimit(ctx.Request().Context(), request.(SetSpendLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetSpendLimit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetSpendLimitResponseObject); ok {
+		return validResponse.VisitSetSpendLimitResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7621,6 +8779,31 @@ func (sh *strictHandler) SettleReservation(ctx echo.Context, reservationID Reser
 	return nil
 }
 
+// GetStatement operation middleware
+func (sh *strictHandler) GetStatement(ctx echo.Context, params GetStatementParams) error {
+	var request GetStatementRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatement(ctx.Request().Context(), request.(GetStatementRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatement")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStatementResponseObject); ok {
+		return validResponse.VisitGetStatementResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetUsageTimeseries operation middleware
 func (sh *strictHandler) GetUsageTimeseries(ctx echo.Context, params GetUsageTimeseriesParams) error {
 	var request GetUsageTimeseriesRequestObject
@@ -7699,246 +8882,278 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L37c9u4kj/6r+DynqpJ6tCy/EhmovnlOK893mSSrOPs7E6UtSASknBMARoCtKJN+f7tt9ANkCAF6mXl",
-	"Mdl8a+t8JzIJAg2gn5/u/hQlcjqTggmtot6niH2k01nG4L/PkkQWQpv/vKFZwcx/JDmjmqVnOupFx93j",
-	"hwfdk4Pjo8tutwf/90cUR2xKeRb1oiHPMi7G/6DJlHU0U9r87aNmuaDZeRr1oqRQWk5ZfnB6HMURNz/R",
-	"JNFXdJgcHZ9EcSTolEW96CyZsiiOlKa6UPCQ5jf4S85n7IkdxowpiiyLI81ZHvWiUc5YdHt7G0cTRlOW",
-	"w6IumM4XB2cjbR75FKVMJTmfaS5F1IveskSKVBEtyZxyTYZsJHNG9IQRwT5qovNFJ4qjnP1Z8JylUU/n",
-	"BYsjlUzYlJrhRjKfUkMbLvSJWdWUfuTTYhr1Th52u3E05QL/eRRHejFj+CQbszwy8/z9998Pzgo9YULz",
-	"hGq2PMMzRS6ePyEPf37QJVRdq9XTmdKPL5kY60nUO37woPykoZsYI2lmNKdTpi117JafPz0Xb6h5ben7",
-	"glB85idFeNohv0+oJgkVPxlqESkYoULNWa4IVfBPbR5IJVNESE3YR660mTQ3o83MN8p9tgOfp5uu6eEp",
-	"UNT988isRpsDFvWi/3nfPXh0dvAHPfjfq4MPf/9btLz6OHq8eEI1G8t8sbzS1yJbkELRMSNyRPSEK5LY",
-	"h8v5/1mwfFEtwP098uf7t5yNol70/x5WF+0Q/6oOy6/jZF6wzeZxzVqncM0WQL/Nvv+CLc6fwsef53La",
-	"8u252cAJnc2YYCmhmsicUHN/cDKaT1nbbEZm1OD9SKlmB+bV4L6cp2w6k5qJJEyTMwIMyRBkIYucJBMp",
-	"FRfjmBSC/1kwc4FhcuYYMaXJPUrevTt/SrgiYynT+x3yXObk+JRMZGGOKskNWyBzridw2xWdMvxGX4yZ",
-	"VvDjiOdK2+NNhjS5JlSk5lRPuBhbCimi5zxhvzZGwZGpeZbl5ay4+fLp8XGHGEL3hSqShCnFFKE5I9ds",
-	"pnswtVGhaEaSCRVjVn4wJkoSrpWdOowl2JyYGzCd6U5fuE1B7lftikfdA0PeVRyj/Xr9Pwf/X9u1gmPV",
-	"ykHM8d0/83AH/8swjpd8yvXy2v4p52RKxcKcv5zpIhdtNyODAfzppWxEi0xHveNuvEKOHG0gRi6YYvkN",
-	"NZNatQ959dj+98Mb/Avuy6XciImVcn0N/9Jye+51a9aqZlKomhb1XBYiBQ1KCs1Qq6KzWWbkPJfi8F/K",
-	"TLaugL1+0cbA3VOHTkczn92M51dv3MYNSl1OmJPuneg2dlN/JdfOfpbLYcamf29fRaVBytQT9ldC6qsR",
-	"jG5mo1F1vJywnBmWJiRRRTKpZoUHiSkNGmTO/rzqHv372fEfJ/95+vuD/3r43z//8cvZo8fdJ0dPj595",
-	"OuNp99SohTozn34lNXluP2l3r8hF75otQBHq2cX0lqd4uzmZ3+AgLWRuWZ3RAmh6gSvcK7m5uKEZT68s",
-	"9RrE9iWSudjwbIe8ZYywPJc5qJn4X1Hv/adoxFlm6M8+znjO1Ll4ShfKcCmmjKIS9aJpoYCHUE2mUmly",
-	"8vBBdPth593rVrv3mKbkolzFqv1rrnlvu+eTS45GxOxSThPdIQMk0oAYBqIIo8mEALE65JXVE+ZUOVGO",
-	"G45m0jtBbyjP6DBje914a4XBIU6kGPFxYbiwt/92Am7vq4eIFMgiDSdn+c6X70H3pNq+tyy/4Qkj/npX",
-	"b2PLCvazm2/BhAys/d4g/N3B/biSkLnZ4NrDRbUs86TMUREEAvYFvmg1yJyPJ5oIOSf3BrXXUHVrt1lD",
-	"S7VPH/qPwnKfSDHKeLJnblJpkFdcXM1yOc6ZUv6pOisviVWquSINxdNQXWmeZSQvhOBifAf2/qg6YeWK",
-	"13CHljXsj0uY2TmjTYxVpTfRLJNzwjW5NzAEHRBFFwpUFDwydAva9YUlHrk3aFkSnihzFnKWcq2efZzQ",
-	"Qmm2X4Ge4OBXrBy9IWPYDRPmiimtyNSoX/YNo1QKkrMp5YJwy3LsfSIzlnOZ3uFgHFcH4w1dTM0ULpwq",
-	"uvqALC9oP0fjt7a13xssfbLkIVQAI0HTSc4FAQOCZIzeMEXuDa7Z4gp+umIfE8ZS82pd5sxzrjUTIHOe",
-	"ma34LJwBNhnYpb2C5RGAb5qDffVLcjQ6pjCpnCUyTyuNvGYmz+gikzT9olyhMf/9MQMYGMysLRbutuqz",
-	"aOC41Db92ymlZEIrRRVe+bJKeHOW+9uR1gWSe4PGVytR3q64P5f5kKcpE3vdpHkuxfjK8AUmNKfZ1TVv",
-	"bhVXhIl0JrnQRNNrpgglzrVuGEaMMgeUEKN5aXnNxB020VPmqjWv3sTwKva3ldXIZndA6yfDQhvZ6+6U",
-	"+WIM/jKVyBkz0tiqfDfWk2n+CmJ1zjVodXI0gm03L7nDYv5eqBkTqVXf/8lopieLnSz7crPL0Ia83oYq",
-	"+O0QUc4yoMScZRnMsu5QvWCF2rP091UPI4ty/ETzoDa1GMMKzYNBNmjP5+5H9dgT/u/ELJeJsU+HGSPP",
-	"hOZ6sYWG6K1pX8d2Z3KY/RQYR3tmzM09Owpw5CuwZP0NfCunzKoThknCnTYmoixyonjKOuQ/CqkxWlYa",
-	"yOkdrEbP6HfrJW/BkiLP7ORWm/+1lezJXtyRCOgV390JuE0AFrVI66J+0DV0tI4a8xaGSCHaag51GWzN",
-	"qNLvFI6Mz1gn6JtcpkVi5kcwWjDL2Yh/jHrRLKNDdaWurzJ+w2CkTgf2m2pWesgtFZR1Xc+5SOXcBlqj",
-	"3sMu7IrhyFHvfaS1giOgow9b7JeZVotkgFAZEv+zKFGGhJu5MG3Q7stpTvWpfV69yZH5DWqul1K+pPl4",
-	"v54sqxVfaSmvMhi9obEOZQp2MfzRGk1H5Df+eHe6H3nKjnU6WtlBLqUkL+00Vm3D8rT3txUrVlwPA30W",
-	"W88L8VwppnW2bPN7j8B5GTImiH2W0CxnNF18UfsuNOf97Me5BvHtFlcT3YlUEDbPWcaoJ98b/h+eTLZ3",
-	"AFXOs/qW70HWVICMJjKnRDr0oiybljJHRT0jbIzxhAgfmmVXP/8c1QSQL7aOjntHTmxNIKYAYh+kU65u",
-	"qg9ieLchssDBBgHuzJy8QiQyy1gCnq3uFrvqUa3d418+0iT0Z5Er/jndTL7UZvgl5Ux4qp8pVNbch3eC",
-	"Fnoic/6/+zZobPCoMi2bvK1udFZhs92Jf+SbK966NgtzeTPdD/FfSW+NwJdKCIC/YHKvENdCzkVMplyZ",
-	"maYxydmNvDY2dE7w6qf3O/WgRgjrtiqysfQ8zPhzhc2KWniqtu8YzCHhWE6HXOYLQseUi68VL/Onvsdg",
-	"xupVO08zVwTOAqFDWWgwg6oz1CDOniJc74QqZjOZa5b+xlJOL4E2ez0L5QeupuYLV0B+3zRmIoW1gkJG",
-	"FWkK2jtooA98plBOhMBSySVOZPVxCM5+/0ooeBmX1l19pokpbsKRSp+lRfUB6GCWyxnLNcf98Yzf5vu/",
-	"TxiGSJx5AnF2fN4MtAl2p8QuBwbPGbGxYsVEqggXN5InTBEtO+RVkWWEw7TJmN4wIqQAUFENTnfqPvje",
-	"fTGOjKUdfbitI6Obn/9vWeQQ9OEpGdmQsnM9b/Zt8KW0fpunG4KGzp8aIqFfYPULr8wzt9U53mj4t/jw",
-	"bQjZ/andEv1JVWeHartNljCGXLTELKPwEuwGgiwoq8MY6RCZEFa+eiWX3GLwKrzbe0Pf2gZbErrjZkcu",
-	"iRVYfuwd/Q/luZXDf7FEe0it86frEdswFcfy3tf0+g/xCjDewxoYD16rEHlBPF45rZdcBW/8zIKa7fwC",
-	"Fz6lmq7cexUTwebGUgJ0LgD5NJuqjVFwsORzfOWouiYRzXO6MH+eUPWbzFmQKYBxV0aFqvDdGC6gHWko",
-	"ZcYoBOAF+6ifFLmSeXhRgwT+OEDQgE06gOHwNEtkcRk15uTSLX+4gsE0TiTQtTafaqErztfb8ja3ksI7",
-	"bNdsgUhmmiRsZvkwE8UUz51L4nDhFO/D1Qlqx+cjVtWG0c1XzDCGLP5XKn9ibA3VnI7DH5qw5FoW2gPf",
-	"0TTl5mM0e+MdyhHNFItDk9HGRhman4eMaBkDPHwOp6PEAxtxsSzWqEhY9i4PSJ4LlvKcJZq8u3hpth8f",
-	"zUozr8bkT39pwmeXlmkh5ht9yz47KjIyQ+jELl/chGu+oTwNck7HGKtZxx61QifV7eNbphRHDS8ky81e",
-	"OaWtUAhuq2+KwgHaZA9P3SV1XyT2DXJvkKirTqczuE9kHqMIspA/884soyJ2LxvFjGbeq8OZfbddNnnE",
-	"LVbuo1scMUtujHfaffQwhKD2qV8AvStCBOktd7ssqgykACKoRxgHFuIwMAPrCBvMcnnDU5YP4DpRMviz",
-	"oOCBHcToMkMjg2qayXHByCw3almH/M71pC8Gw4W8HhCuCYoLUM5L75oZEQFJXQTd1Y+AebcGzQ8uB3wB",
-	"VlRbcI6bs2GBZVAvLBISj8FtlirkOduCPJFbkFVN6+VCPzxt5BHY/+elE3SX0wniSBZ6Vuj/sFQP4Ovh",
-	"7wgrUJjKAmd+kGXTwb4m4SgaWrN09E4J17HZYS7qhyIgKDdIM+i05BnE0Z+txIAMkCKZxG4OheDaXXY/",
-	"f+zuRGlc1vIgBW8paI9Wiu8m4s48LVpay2qZa+5mQAUsJW9/Tur78z//6PfVh7//w/1HcIfq5tSqi/XM",
-	"PbmlbdMgP7zYTnpAXexEduAhKygOYFKWns8C/OAsTXNMKJM5EUzPZX6tyL0n508v7qMtZEGFZEoXZMgQ",
-	"fDDK5bRDzsQiNnZlxkaayKKuWvuC5FFts44Dl+k5PRj1OoctW9XQv6dcuH8uK+O10HZztU8qTGV9YaBg",
-	"mgtJm7hS8kpaJKUcAc4H3JiNVW9yVTdgYUzQYcbSmkDBXKh2ZfoaAz2+Ar0sQupZGEtkMb+SQmieoSt2",
-	"AavG/zRLlVOum06SQPryg9VpZ3E0ZZo6e23V9fnNPeddt5Ig0VP7X02qvGALSKqAyUPChYSUyJwmmqGv",
-	"yDuU7iS1sPj/6fc/drsH/f7Ho1G///HnUcvRrAEZVkaQygc9OENQOgcvnMw75NkNyxc2s7Pt2q2awlvz",
-	"1fp9+nnVbYojzJW1fzYn0fC0Fv6VtuThAnMy6zJazr8KpZ3PLcbQJSSo0jlmwQbERRUWbHXomU8oLWeK",
-	"GPbFxbjyefFaMqIZao2rbzfvl02Thihk2BowS7xmiw45h9gI2nosxcitFAnbSJsv06dCuZpTLoxGaQwX",
-	"esMcZTYad2ehBo6ra7bwPFblhlXTbZF6YRXVMWmnEhV5bsz2Zbx//aBkG7B8mpv7BPg+l0aAw8FRNBaa",
-	"vGG5dc4sM/WVzBsh+oae6+cAV9crHZHQmUsEchMgr8AHOWSZnJPuDvNxAM7wVJy5sdWgTeMP8ZsuUbki",
-	"QGi7AY/3BMIlQa5XgeViojRskbG9jJkwpcmEC9ADSc5ow0mEGZiQaKyiOJg16n6rHElxZKElV6U/xvzY",
-	"mgoXSN6K4iixdn0jwymU57KU9bCMrW9PmWqFznKhitGIJ9yMBUIFfmzgM4OB6uV0T/eL4mNBdZEzvNlX",
-	"jlK51BQXY361MVv7r3piif3RX5wx5WUKP1l1FM6aUrwG+zZsRF45att9gx+roUIorzYwhP+7g9Y0fq5w",
-	"SfYozHAUxlJ1Zb1a1gF/NaWCjll6NVxcoQMeZKR/JFojgWGAe8jP6JkbW8V5Gm57v3bOh+VYz/ZlG+Lo",
-	"OWdZWgKKQ44FZfGuiG2yia1LrNomB4fEJPwpJmXNGcMWMa57N/kYmB7X6HmbMTnLmM9cvM888Bz+LT4w",
-	"XM1qYWdx+MEle0mAjFgIesDZ2OJYP8vmRnuX1z5XlNeBk9WYth0wNNt2TS4uBeUate3/ms25Nujs/Hxb",
-	"B5y/G4PWn/dzmilmPuqZsH5WTYe8tLOxSjyiB1Zat38VE8GH0a89LhDIM+c/LgslUDLlotCMDNmEi7S2",
-	"EAxcz6naYQl3sc43CfS7pIAQDxyyMcccZcsHrbkUI1tO5Fhwc2A0GS5aY5r/t83yJavM2mOW7D6Xqhtp",
-	"3nlsEQZB0EBVpKmheHgA3JVwgQc1nmzeWosWeMEW65AC12yxFUrAPL8jQgCSSn6gAzZBB/zm8Zawa/vT",
-	"Oq0rFCMEbreQBZlTDDpcMzararSBv8XCIxUZM4h8wV+h7MoNy/nIsRN/Lg+65flZGO6l1hShCjnFXpV+",
-	"y/o5NbcypHa2Oy39u9XItPrwOVyaZag9dMsyKDOAurSSWUr0JJfFeFLGuH01VGmaawjPz3Ksk0UzFrR5",
-	"3mRUrOC7xvgiXCRZkbIQ6I/m+ULesPw3KfQkwMCfGyvCVV6DyhJTeJIUAvi4A4koTRfWQbTa2X10vFb3",
-	"gS9ki7VuLqBmIqfMO5nw7g4+H+s8uggWBn0qs4zmCg4ffAVXTYZsIS3OAfTCDukaRkFxs60lN6F5ShI6",
-	"cxF1m9oVcpelskBbODBXUUyHAU9Sg1b1hcRL+xviMG8AJrErNodZRxyCLX5SJOPiGis4ZoymKgjKQR9u",
-	"EChzJggdKpkZNe3dxcuYFOiaNZpNkTFwbg4qzMoAwQhoV8XoB5yxnGqZ/4QJQ7b2zXbQmttWOt0Z+/L5",
-	"YSXBTbY44xC9L54/IY9OH/xMLKyZpDIpHCSpwS+sG3Jl0Lf0V95WMO61nsu1/oSjblC0ucppG7gt8P7Z",
-	"kmG2cqHZM/jFouk0gRDZxpqM59hZr9B4KPXVsCf7YExopqRDO/zXgb2jB+ep8+zYjGgjnI39YwQ6VddA",
-	"zAnLZk0SHv8Sgq21+EfMlP55efmG4AOr2fqDR488tnXaDTJZi7Vvc+UUAC6ZyzwNhhyX0W82GaGRKwhu",
-	"whFnWFj2mgsgqz3bMeTZVIxcpnUWXOT8IGcjljORsPV+syakzqYMwDo9zLG9BTHeH/8ghO7qhW+CbQNn",
-	"sGaukiiuXXa4oSqsFvPDQ+zYpZEv86VqCOq9v7KG6rKLIxjTbmSrNz+NZAcIs/2wmYTCx1fP4ZeHpxtU",
-	"cvU3rqRAc1rB/bH1haB8UJCjYqkbqszFVJoiJAf1BJaOQ1KhgsP9BeBvHfKKjanmN8wBMGVupJfFzS6p",
-	"Xst7z1tYYFXJqckBHoY4gM1c3dh9pFcYk+gqg4AAs/4/80Lu4py2TpihgrCihFdlb8M7IBOIwbY7rBoj",
-	"bObX3A40uL0uvAUeEH1n5hgCNDQlw8VadOAOiL+dgsp4SVeR3i8Wtjn5c2M7K6bWCXFkArq8N3BF1AYi",
-	"OeSS8srfJ6WuD0zDnuvaYastfy0LW+cYgoVs5RrCN3Z0DtXZ6/fkJlqZKnZHP5GfZ78eRjGBWKHMydya",
-	"GY0YVFWcYIvctf3LG1vPNx+z1NjWCLSzlcQw+LwDZyhLKGx8fc0/5zK/JkOWyClTG6nVm8RWJjJLyShn",
-	"zGgKimWjzbnQJBgILovkO7+META2ktxOpqN2Eb1haYcSwrWFOLYVJoIbP2QJnTKMs3WI0agQNAHau6Ga",
-	"KntDOMcUpgQlVNjSHUPmnxHnWLPlLCrogodtcMCMkJutVv+i1dsGhwQKkljX0Nz9BTxCMvcKjWIk0UZ7",
-	"bT4TtaWS7ZG/I8qIl/CZcw/Lc94QJ7gNsaNMJV38JfvHeQ33CYc8lvohNNyzXkGSLUIf5q21oQ+cG9vN",
-	"wVVyTmkvq+GZZpfnE6kY7nWVl4/BfQahRXN+bd6NC4Atw06+Obbrd9mABdvY6Q5pFUdbMV/A53jYnFXs",
-	"l1y6BjDQRmMMxY1V1RamUa6lyap3AfBsx9q0zmp2rQVgnxj6NG4GNPtRkmRSjDeQCXuwdSuOEFAqw5fb",
-	"KLw0CxYWKC0/598GPctuX4WTCNYbWHMEnQwzOgoZ8xsmwK+8g8hPCyydsNr8Q3MAlHtXRSqsJbZZrxUx",
-	"Njdhv4o1UX7U5/cVkVYdgl3jBLwq6fuTcquRjt774YWNpVZDBBcEoMydc4fMKTXzh1GWpy9vWJ7RWYgL",
-	"LPEAF2MrWYDhAAi7MYoMgLwA/Q65XUJavwQ4JMyxlUWWkgm9YU5LQm1iKPUE88TVhOasL/SE8Rz1DmXU",
-	"aXNTNSLoIUGznck87J7+skHKXAuNw/kNFkJgWbyU1+XSpWA/KaMxJWyzTIcfWQZbZBmsAlsioCas39IQ",
-	"hqdHaJl5aTgV9NKLCaB9uT3N9aIFMcR2oJwRgOnheYCq4yt9YX63yDs8l6sLDsDyVA8BxkZtNUP2zEcq",
-	"9Ln7a0izf8v0JWf5rhmEEGCHqF9Aodu5qgm8GNwhMFzuUkihZqZYrzQTaTjQ+kQqPeh8neTtjTzRP/Kw",
-	"v/c87OUrAPkDZfAlfAFCyZ9+YKaeLq1jLGe/IGdvzonRSIzpQKrudlwB/CglzpWYSSjBR3WbNNoithFo",
-	"BrlhrPN3v/Pe1qOGRAU88mE11S9YwvhMt5RDMqYwRLnCCILcvHwT8qJYPL7ZuRBHWIrY2XGCk/XyUVa4",
-	"a2qNB1wyU7iKTMWMVprY9jFzmS0ua2VplgxZ3V+8Ihc++5SrWUZbtCuQkptAPFqK3DzbwJlaxelgR82K",
-	"MdAvUmXp41IwaHn/vYOyNfA7XE/Hp4VvXsGBCJYfqy8wdJ5XggorxlsJAqcyQZvueAs44btZeheryNVq",
-	"woo8tumpYZcuJ0FpulC/EkPBsqGK9YTOKerCXPifOfpS+THeBVp8xdyY9yVWHU9ZHH08GMuDEgWYQb5c",
-	"55X9j/fvP+DoHyLvyQM+nckcNg86x/aiMdeTYthJ5PRQ0hk/SGTKxkwcugHN5KrX1TWfHcgZbvoBtL8x",
-	"BxAA858jr8aRXiwn2Nwxp+Z9qUtsSlD4xhekZmumz661KnbK5gHqM9uJchsuuI6c0AL4kk/ZFySpn4/T",
-	"kEXAcmxAJilzB90LVbkFiBnXTiZGc6Vgr0fQp3XDRJ9PkUcaaNO6ml7u1S9Irm1SkWrpQUGHzk9VZ3jz",
-	"sENG70hJP8toW1KW735BWu6WCFUSh5UZUftPglqWLEvZUOuFDXzti9EzZP69W5GmXPZ4csbxhhUwhjmj",
-	"16mcr9XY4eOPy6frbooNLQN7O56EazXDFyyAplFqIyYago4270HpMgZuEzzuHDH2oEXlGhsT/tC2JY99",
-	"GraXzojJcFE5CcjlhC0ITVNSzIze6CoUdsyjAcdTlgUg7C+pGBeGalOZsmwXxFtOA7VH3jKaJxPyZ8Fy",
-	"znYZVenA/r6dMZZMzFo1+6h3GFWHfGKX7CPWSIXR73oM1lV2bez8GldM0FCoen0hJqmyacEjGAyf69oV",
-	"rwfTMeTRrHNJZN4Xd6xzSe5U5nK3kP6P4phtYdYgTCAmKMkMv/QbSjqJ2iFlE4EGaqDMmsiZRp9lDZRS",
-	"NtRt5gt+GRjBNvDhKsv95AFJ6UIROpZwOoUs/fyjQhc5ix066YHNhwdff8aYscDJKzlvL2qwR1zyt+lE",
-	"J8/NhHI6hgtvFTWfFF/Wxd7zMlqRVhrK99o0CPBaFymX+Del9SAmXFRUrugbO0GGP5kVfpZSqXW08mqZ",
-	"8ZjqZLKt4DAXmmYOlEyeUZtTaf0FZp8SOQ3Vw4M3VgOWrf+nVjV/Iy3cE4RNN8/qGighcI5aQ7cLpkAq",
-	"rIFOOhjOHtL4NkwL6XoJATkb7VQqbVXO4KIx+I5liLYBBCF43LXTA+SZPWEIOaNl5AtQ7gT8HVuhhtpz",
-	"XrZK16vnsSylGzmPsEsMAL0eiLi+4BHc6SqZraTdathY87yqtQe2FOgqFDdqGeO1n89n1QG7erPQnCh7",
-	"Bba8x/aSBW7zygvs5tlKkTfGwt3AfqVkWCTXDI8XDzG0vWpwtfKG5EmJZLMpUagvKW0hikYJE5XqvECM",
-	"3pSmbMMEsFIRWgEKKvXXMllXkHEuixnmGUGRG6PglMEFcwwA/lEVpdyqVEe8IhPSt8t3sgVpvsova/ca",
-	"qvkoOMDvLp9sqnot1yfLdS32VC6r9VRe8ilToB+0LR17uZuDSB7DZFV1BJwfojy/ZalOqzVtmjgE7h8V",
-	"E5ml2ycOeddr6dauu7YwpRB1/hNKnbSV36x76D2/Hp5MPjKkMTbmwufBUC2yUZvRNvXz0hDiKOUKYwPh",
-	"QpzhGpazRqnInGqGVSZZ2lJiM1CHMhQbRFLcodq6Z6yWl9dlSCzKSjSpdKC/kOKi1hamgq4Zd4Ca2/wN",
-	"gJrfzbLsi9K0tOeh9CEAopD8RlPmUiZtE0Df8gJ/wj7MTj5rgRRgvLQqGFzuT5KZU9Uhr+A4wHoBSmpb",
-	"72LeykHGVdMoOn2wYYi03UJeCdAEs82fLMh3e1i2BNUoB3fcwL/e4BfXbLGCXcAdCevoZik3LE95ojtk",
-	"AJwAvVK2XTFUobBIGIxBDUo2YZsZO247lebPZ6gM0wysIGzUZJ/Yn0NqE4PB45TrgsRVqMhYbBjyDUaG",
-	"G7UMsXaO2KXI9PpEQyCd0zWwdk87xPCu6QYV3/GTkF3WQXASgYDvTpmMjr9Bwf/Qh/aS2hgINPubuUms",
-	"eWe/2bW5flvWFJcjLzevPJXAbRI5tW0clsgFNxeaJ1sYyw6nZZfqkbtVady60LqWNZycrbtunrN11221",
-	"qXVkWs4v2CiDX+cLyI9qrRGCp00SXba+xU/zERn4es/gzjlUu0Z2/TO/t+BuMwN+G6ge6p7bqLIbgDGd",
-	"QgtiYlksGuqxpMi5Xrw107G6nBXgLTWTPWXk7M25y5SA5cBUGM0Rb4ffmmg9Aye0rf51Ka+ZCI0LjlHr",
-	"HnMPx4AB89QwowHZKvZlGuHaTyusl7j+y0ZLtI14iX1J7WMKhtBcjKTr0EwT4A+I74he2O7FkW1tBy+p",
-	"3uGhF693HY7L/1iuHumGcYVthkzxlBlqmm0C/mG0XsWyrENA1XY76Uo4xzZrCpgn2j1eagjBNCWw4/sC",
-	"+avF5v5aJ5kVm2hCONPTPuN2VmFhS4+LqU5f9AWUniUJzTIIOx/eHA0sHnFwZpvDA9V75DGQmvSLbvck",
-	"qarQw7/ZADyCRmWDMng5w4JToFFXz/ZKEvQFaNH3XsBy32H2y2NUeu7HbmXOeX/vN0No8ycglVtT+Wer",
-	"oqn7hu3ZUlfAeqCumSEe1rvgiqQFVsAgp90TMgiW1B94hIGqajaVs7U8nOPwtukEKrAdAq4EIIh58+Tk",
-	"5JFzZ5AnXkvR+URmrC+wrqH6lRy5qopckb91O93uEUqNjCdMKOYd5LMZTSbs4LjTXTrK8/m8Q+HPHZmP",
-	"D+276vDl+ZNnr94+g3egU+d0SvOFGQtZi4qrdqcidehgp41iuWi4tlBolCaokNnW4eWNOHtzHsWRTR+I",
-	"elG3c4TfkzMm6IxHvegEfgKjCMttHk6gwP3/mv8esyCoXs3N3Tnudo2UhSRBawLZkvdQ9MC2jadQUqBD",
-	"Xkp5Del9zlhgGWZZ4iGyzTfNF22BfWjtMJPCpqIed7ttEqV87hBfBRH0YJPnz21/DVsvzxMLUe/9B39b",
-	"zusLpBn2s9V0DIFZO2eAYB+CZ76dfoZu4Dp8I5Ue5+ZoIkVjoAl50D3pkN8nPIMyempSaEVSyOYvTXKs",
-	"yoARgBAJLyCjDTuOfHEqmrdO1r/1zmu2sYryT6iokR5o0Eb6m6NDx1Xbz29rM+k6HTOutHsWLojtY6Fa",
-	"MYLVI4cVRLC1sSJPXcR3UBXVKQv5QK0jZ31duh/Ak6oIHWG+LVd+7QZuPvBnwfIyubIXJa5Uz2bd/2u5",
-	"y8uBjWxR77qP1Zm5srZd2cg/NJNaS/TNZuN3a7z9ED7Khv85tM8MrVwuxeG/FCbaVOiJT9HrF+Z/IWW3",
-	"cvq+/+T3fIiOu8cPD7onB8dHl91uD/7vj7J3e8+lb/6DJlPW0dhsx+8+WWvVghG2WtP1khpnydQryNjz",
-	"OmQvpd6IIsucSo35E4YWZZEp69r0C0WZN0D32mrToeoWvLa+dfttHJ1uwhoe09T5ZuGVo434gtV3WIov",
-	"bcBMnst8yNOUia/HtD41Nf33H25rjMzQtyShx8BKHvPhNo5mMlz6TLB5ee0sE7ClvcyJgHSm2Kk/tgSz",
-	"yz8CNR5MZHPOuRQkpQuoYTSoju4AFOW+4Aq0TuF0s0dkUO/LNUAlqM4qE7/j7Na88rzqiQV1+D+U8aHH",
-	"Ml3c7ZLveHH9W7rFTQp23r2tG6cWl93gZUc7LTM0F/eUu9bR1owgxAQu/TJB3/TtP+0+Wv/GE9e9zbxw",
-	"tMEn3mCnskspX0KfMnjvwSbrKZuI/cZSTi8X6D45PT7egEfVLsYFtor7dhkcnn4v3zPM5Bp62uGnMgJw",
-	"26qzGWvS03SWFN5dWU+p75yLN1RPojYtYzXR7CjPIXL6jV+O042X80pWK/pGT9y/MX2X43ZoDG3IEwlK",
-	"3X/KuZ+8DPFXoiXIUsRWXbNFD302ruC5hxtXfCwUKWYYaVUTOTfyelq1M7mwJV36Iqfz2Kt7s0K4voDK",
-	"KXc85PFXFclWtj53FNxewHoR/1srXfcgTCudoYomoe4NarzXC8kGhaNZRofqSl1fZfyG2T92Oh2vpk0v",
-	"eouVdTggDMgBtq3JMjDghwyOhbChgkrvuANtoLZRiwCHaHVO5xZoAHWEmMVyfZds64cu8LV1ATj19SoQ",
-	"27PpnKkCM0LDjPqZSI21glAkrJRyYV7BaqwEbeuKj0MpgBK1sKxP4Of2plLsyG1/KCF3v83f4cWCg83K",
-	"056ydPd7ZYdov1jPXQRwKqe2fCb4/9C1L0WMIWRUgcD7YCOJy2XWvGDPEnRw0OmLVy5zVJGUZUybdUH0",
-	"iI5tgqlLLKqXVC7L5ZO3OBxc+mXquGvfFzUsUv3m27d+XP0fV/8bvPr2gN9JlDpkxqzQbcUo2GjEEu0q",
-	"cSIm1qLXMQwZuyYrztKZTySZ0YUiw0XZ0gBS936TOavimNiYDZpa9UU1tq3IA3FiqMZjw+ZjCaFOmlwb",
-	"oyvcw64MiICD1IH0vCCLeb4vKDEaeqjGEhkDblwrWxHKMryc9dD5Ge4VH3SCqtINcYmFl/bhitiTzWWj",
-	"B1hmaQubolGLciNX5g+G9ZexPL5VRldz6/xk7+ZwQSYUUhPaeZ518x8mtoVpu2qz3ODQYgvLQrvvLl5C",
-	"BQMH9iEyJ8VsnNOULbEYrOG2zFhoX1im45qqEoX9GmtDIMgRU/oAU2zUKK5sqTxozkptim2PcG3HLuNy",
-	"esL6okQqQ1dIHFJN5NyC00H7gb5zJRs1XG+WS2RhWIhAXWM6LgC98inivKrq9mYf+qKsb+8CRDjxq6pk",
-	"4eDXJjWwO8GMLkCPHFGesbQcoi8G/sNXgrFUXdmHB+SenLmKerC2+4ALeiz1xOyR7ZPoWnSaZQD4htwz",
-	"/x+sJpNyZuTIfXTF2cCZ15bTJqcQmfMxF8q2YYTiJn1hhnfAN9AzYUN/UmTw6ck/nz158frd5dXbZ2/f",
-	"nr9+dXX+9HaAlZwmMkuh022tOSi0ZmAz3e7nc+fEtfX8loJpCRUJy97VAE4LWeR0NgOwXnn74LnIXGm3",
-	"8jVv2AejMs49y+VWvi9Lte0F1e7UsBcZ9075PsAlFJhjRx1UH2DpyeGMLg47nc4u63SnI+Doa2v7+iNo",
-	"99066ixec0nkLnvjkoYU8oSpHWRZliLTbZekrx13boAUrSAyDLgmClCbntq86BuJYGPDmJ14mDI9kala",
-	"EpF9gQJxjukj2K28XJLtY+0+715cMG11eSGv7B+v7B9XgBnqzZW/JS7s9apexVO3YSv1jtvBmModmWWd",
-	"H7pq+h47nB3aI7ktS6xv1A+G+IMhbsAQS55VZ1absEPVKOUdxCvUy2NbdJatTGJr41meB8q59ZCUWa9t",
-	"RQKXcA+1uuL7vrNehmKGqV3HtvyOl7d19MvPUNEEdrV3dPyg2/WKjTfb/feO4sjC01wBwnJQm7p1AWmK",
-	"3U632/0lWIo8SgpVKVqevtgo+x29ySW597dHjw6n8v5SVWsH9TytQz238Y34tG+JuNbLef9ATTbv4b8x",
-	"NMBV/Ry3XkIH2Njg0kHQocweRLw8VDRo4L7JM9vJEV6ATEOutHnMpZYPSkDAwBZy6YsZNa96aeCVue4c",
-	"CDGRkPoHVjYb8Y8d8oaOmQInp8tRmQPOv/y0hSJ7iUhp3BfQdH/uElkR0m2TQs2XjeIzZEy4N4jiLVAS",
-	"s7IXhoR7g7Pj0veCZLcJdXtAsdu8268MGV9iNQ+bjyzjSjKq9Du1PPDRcfWWpcmbXKYFVMQhFhQEhywI",
-	"SwGVar+g8RdssR4wbs71D7a3zPYACu4yvTx+B3ezHQaOZpyyqArkEYbXQFfdCkNG3mrMiiZ8OjXqmmaG",
-	"D2ECUVIYDicTm0wILArGY6lhJBOsdA9AcHBUwY0dynTRrD34q18HXhvmhA1pBk+xRigWkUglIi1sJ7h2",
-	"e2sXYNtnBY7j9T0XT6kROY+6bRfvG0avbc53PjOe7a4k+05BbT9MvM/BXCsYuuWwywzW0yYPb6BKTLt7",
-	"65JlGUQEIKxNGzWjlktspUVOh5ltL6KqhtuuPjNUJIaCapC+C8mxZckc4LtV8uy94243tkV5egSE9iC2",
-	"ec33bak5esOUg+EY1ddMUtlikWbkB90TMmVUWGW4rNCu+gKaRPdsgUZUXqmbiXm1VvjOKZe8LHZJhgv7",
-	"YZuXOmrChaADNVRkwy6KZgzkZDAkrpKlIalw4+oWRfsMYNgdrgoV2tLiVZFeY7JqpjiN/HK4R8dg1pb1",
-	"bfxKzFjNKjrunnS6naOjk87PGzBUW+kJPm+O42uRLWpTXT3AFhx0qUjal4iNeEWdGvmPWLipKtDhvACP",
-	"TmtliqyC2kJwW32nLsPqTonT7sOGc8AWGnF9HC5ssdGtpt1SrG55Mn66ZvlpWJT59ju8eo2zCV/wS/DV",
-	"X9tlx7FiaFhwuqJf34GUhPqo/2fRFPUyL00wBZ4G1PFtKgqAPiuh6Ip6NATjJzjYtygRMxYqHnZZWQBO",
-	"JozWQEadXDFy05ZasV3lfYFjpCCiCvqidNuAfgf1eTMpxpCK49BmXtMFLE5hMRTwvGeDcBUMveMndjFB",
-	"wNXQnjx2uoZmsLLvIfniBVt8rXwxDxoNx2mV4he3pxf6Z6/mLXT4nqWe30ve+M9wgLobkf57AdJ9C6fI",
-	"5hSuOEIz1yWg4Z2xeSXU1uwztm+Mfo9FbLvcxwSrtsVevVJoNm5L6QGTU3OukwkDJV6ORhazZHtXQk2o",
-	"vsj5eKIV9Ki01dVHMk+YUblXq+RNdhzghoVrubmHw7wvxd0v3vkAY1B+xcGqTDa0sZxzkcp5WaXvYdcr",
-	"l+d3EwKB93o0qjtQXP/DbfWupVal+4LLfr83/LvX0yqvBAIwN/VKWOXrEAvTtXsnKpewYHPPLWxkFyI/",
-	"ZYaFwqiWU57QLFv0sAyXYwk0Z2Qo9YSAuRFjp1roW4XOXztwX1wzNquNWTI5ZG7209YKIxkfMSzPjl2r",
-	"5A3LMzqzt3JQDmQmPTYqmhSuNKthZn0B0tioeqi2whzVxKYR8Nz/quvS5iuXWNLPKZevR0TPJf4KXQSs",
-	"W8biWqesLwyV5lyoMi6PuqUF2wKECGw8C3fFD6RBDBH+7c4s9Osmatc3LOqdPOx2t2CHF44GnxNXVLqy",
-	"BZu3u7Lxj1/ZlY30WOXKtjftO87RbrL/Hy7wz2MJuXKma4VN4ZqXBu0ivwfL6hamtS6aFbIJi2kardNp",
-	"aEHDCVuo7ps31JqoQqPOY6s5jm0bJmiIiT9CF8tfuuDmvQPwqd5L9eT0eBuOiWRoYQ6YCbsGIvYj1B4y",
-	"5wp7vNwVQDrX78Bh1Y1tA3CRbYeLZU8XWHm43uIqxv+mSlfF9C3gaGCMMttjQUvssCBHZFB1Vxz82hfO",
-	"7aAnbArmYtlhrg1F5CaVV1nRPehOYCxEBDURPecADeqLszIilbnSrLZkPEu9e+s+iijaEZubH8HCnFJh",
-	"/kfbZqUjnmkoYmrzkowONjESdsTmAPGhoi8G8IEB5I0LmFtsJz+w2BRIkTGWUo+MJaiEoDx6uKI2YFPV",
-	"KWuP+KaNUE2bo5b8fiC2wvuWvVM20Akfoyq4yYNeJ661Tz/P5XST5y5l9BmRV9iJ1oaHluJ4tXAS3yxu",
-	"lPkBJ7/DaRsAa5NgYVz2tWsZ6eiPfSOyLuwH4Qqsx2a5zmE/REYQnVV47dUCoiNuTSs1m4BKu+39B2mj",
-	"REtyFHexZPbgU9/21exHPfK+0+l8uB1Atgt2RoGyvtdCzkGUpJiHj1F6RBdAmmNfeK2beth1yLZ6wrq8",
-	"1rgd8BR6x3qhkXp3SIt0HZTh1wFRTMdkIufshuV9IUeaCYAsmGueZSwzi4Kevuby5CBPXouWHP247PvZ",
-	"CMeMAAyvJWIkULVSfiwJKrIbm15xMXYCDmuUYq210+5x2Vu7iskOfrW9e0A2VW0YQ11ZS03VekQhJfW4",
-	"2w1HiczeOl31K0LVyja1lc/SKi/vV8awK25pVGCPWx43meUQGL33AnZdrz+UtHHUZt/l4wfdGtccz/TB",
-	"aeeoxjQfGfXZsXcj/2vzxdbv9c+3xN5v0anbzFxtCIoNZcO+xEGDjUvBXo9aj02whe+mj+LZMET4DCiP",
-	"5YNXdkF9/6l2nJahHM0D5hW/LlvAwqFrR1qUH+hWPXmrjrW26/3UrzlitE7LWVA95yqQVrNuskl9siNr",
-	"23+qT6gaBI/v8mkNLDh0WIM0DeNjlo9x+BvbmaC1Hrkt5qjjn0aTWN3o9osqGMcrTrRtF/L3jYBirYdw",
-	"nwfPioAS4NQ9+vez4z9O/vP09wf/9fC/f/7jl7NHj7tPjp4eP/N29rR7XLX6eGNTZi/cTS8NhiIXPdc0",
-	"p2eX3lte0DaZljhI24nYhBYd8srrzDrPudbMJUbt6HDc22aDF9lDX/kbnWM5Domt1Wymyo67d1rt3iup",
-	"yXP7uVXbVp/avrfMmKvKr3QL1Z1KPEQDPuP5bfdGepjHVeIcvR7tgRWRisOFuhO6RC0M18zQ+3uHDXpU",
-	"bdCTakqr9qcx/z1vELRi33jh5N6gPp3B/Rh31Pl7yrYdfeGppQcvEJSElfXyQkAQ796AV49ccXE1y+U4",
-	"Z0oN7hsV+YdLfm84PbQcl3yVy+A83115+MkiZG8Pc2OrqVWFGmwPddWwx9REFlkKNxz8dZBKmEzMPqFb",
-	"v3wcUoPQfII3x/yGKddaAlj9kCbXEDXuC3wFCrp1yAVMDnDnzkhtlmENw/JYrliLxRXuoey3GC0dczMK",
-	"DaVcJxoLKm7qxy2Ouh2bHH/l4G2bGbiVQwlP1JcEjm+m7+K8ejXF1x4WVVeId1huGy9O8Pp8+5ncG0Vi",
-	"QbD+iMV+E4wfDi6hvs9xAwmQMzMuollWNTHI0oo/j2QOGBtbjw06BnNFIBvB5oIi0JWJ1AIOuSITlqWu",
-	"T3zVl/ot0xp71Dl/Y1/kjGYwKqgcOcsYVeaRX6HFsoQ8UqNPYnRsIrMU+hcpC9PBJHfuskVVWCgAtNGV",
-	"j/i26qM1/GUlN4NIcZXMktAsu/r559bkEZ152MWtMDdInH0DEC+qo/YVgIgb3Hh7Gp5VZu03BWH5NvJT",
-	"vkPeabibY25bsszDT96/UIEGbrW2zQBwLURQQitxcgEvrlRuA1wMPuZdrK05mffuF684/nUZwme5196S",
-	"tr7f3rt/+SLk65QVFOl4De565RSoEJvdOFAyymxqUGLM9euRjCkF9WemRTIBvWMKpWag+DhXzpQ1T4xo",
-	"XrYqzqgog3+QsNEXAE7BzIxfbc426keDQiQyy1gCeF9yhjOyXQmU1VYajQlwbanVk2rcAYuSlwFa0MJa",
-	"o7MtpcZ19s0wj33BjRtRw5PT7vqw4dFxdysF6a2l3PekH/1l2OEPpWcvPNgaXhuzYMNFFMs5U2uBvpjB",
-	"gUhdwgUZFsk1w8qEVJCJLHJ0Jad0YX57d/mkAfwdLhDBLqFe+1DqSa/KQRuyMUe3shwh/wvjWEkhNM+I",
-	"kPOYFMLw9yXMpDIT0BOWz7liHQIuQgBvpClLSTEzX0cTs8hjoiSap+Zftg4G4DYzzswqbR13hzbJXal0",
-	"iGJB9OrkCOEuHImgzPpOHj40/za/w3prLxx142632xczyaHVeIVq6XklOEhSQIpfiMc7WPRltXvbMvlt",
-	"EHtxqPsh9va3p4Dw1t7e+EAN6ZhiFaioF6XUPMlEMTWH1JAviuHHD0GfabN4q9krSTTLMkJnNEdvA+J7",
-	"4Kttcxrnspg9XrRMSkjBvFnZf5YGPKaRVD9cUZFemZ8+fDFA5mcsXteKmvzFgtzLZMpjRMnTvLXQXQMn",
-	"1AAWPaiPB0Cg1cNtDVbw7kfAcYuMQd6w/K+QQ/N1EfIVmVqw8nM2nEh5rQ6xKOuq5hpjrsrCju8uXqL2",
-	"jgXCbT8JPhZUF05FZ8k1Kzsz5HSOJedAXVYaESZVDwaiWJIzbfi6zRKk9idQwYfMJv+lDUwlmXChe2BE",
-	"QLEjCGYBUkXmkCkDQSopYvLCRnhJzmiqUHj4NUp/UqXoUpBqAzLOre9ZBTnkCpqWZBbF+Ssx3AMyu8uw",
-	"+rWQc0Jz1hc10CdkFIyFzHEZC5QZQ2g0ctztkik0a7I111OWcdi8MqiPeWthFCPjNwxffGZ9zStDa2XD",
-	"i2rPbJTNbVTJgyeMptD7yDJhfPXgrXtx05jbcfd0KejW5Lv7tD2QN36K5PBfLMESUbbMl603fOQwg6oY",
-	"wj/ck5GqlwG2j7EbDY+ZbZkCyMEBzN17pZsfl+W+16mVDMZU/K0gH/7GfomInT1PZWWlXSZ6YcaY6dUw",
-	"leoqxQCGcPcKsRCgggFGBzsQGi3N5/Z7w6pwAXnSV8o70zVMWPPME7wU1YWvcmaAyRXC/JWKxTKHuwOI",
-	"pVuBWB7TlDhZthrHsry2/UFZPOaRV4t3xVb4eGKhRd9ZRYC2UvSVuddEgTBoVus4ezMaaH+2ojiy6pJv",
-	"PDpOYnROZztCMZAQb780AtrWCrk3K3ObYyPWxmCp5VAtNrvfKbvaHIJyaicU6AYCXZWUrWUdgwiNIf8M",
-	"q0+5Loa2eVcMMBJsjU6rvur4LDPSzu/+5WVil92/lq0GVy5ewcdtuQCfscZeWy/XSKTZqAvKroT7BHiz",
-	"cCXKlydh7gNTtgEVTcmQZlQk4OMzI+fJhCmNtOqQVxLCGExoXhv+n4xm1jXXtkRHZ0Ph2JU9qKpA2NW7",
-	"asPe2JAJHJh3RvVI5lNivRAOdobOV6/to7FmveFK90PIimM5a+gqCBxy6YVnhZ6YxSdQ/ny4qNhFp6lN",
-	"lGd/7b7PS0N/fQKz9xmbhvvh9v8PAAD//w==",
+	"7L37c9s4lj/6r+DyblWna2hZfiSdqH8Z5/WdfJNOso6zvdtR1oJISMKYAtQAaEWT8v3bb+EcgAQpUi/L",
+	"STqTqa7dmOIDz4Pz+JzP+RwlcjqTggmjo97niH2i01nG4N9nSSJzYew/r2mWM/uPRDFqWHpmol503D1+",
+	"cNA9OTg+uuh2e/DfH1EcsSnlWdSLhjzLuBj/nSZT1jFMG/vbJ8OUoNmLNOpFSa6NnDJ1cHocxRG3l2iS",
+	"mEs6TI6OT6I4EnTKol50lkxZFEfaUJNruMnwa7yi+Iw9ca+x7xR5lsWR4UxFvWikGItubm7iaMJoyhR0",
+	"6pwZtTg4Gxl7y+coZTpRfGa4FFEvescSKVJNjCRzyg0ZspFUjJgJI4J9MsSoRSeKI8X+zLliadQzKmdx",
+	"pJMJm1L7upFUU2rHhgtzYns1pZ/4NJ9GvZMH3W4cTbnAP4/iyCxmDO9kY6Yi287ff//94Cw3EyYMT6hh",
+	"yy080+T8+RPy4Jf7XUL1lV7dnCn99IqJsZlEveP794tP2nETYxyaGVV0yowbHTflL56+EG+pfWzp+4JQ",
+	"vOcnTXjaIb9PqCEJFT/Z0SJSMEKFnjOlCdXwp7E3pJJpIqQh7BPXxjaa27fN7DeKeXYvfpFu2qcHpzCi",
+	"/s8j2xtjF1jUi/73Q/fg0dnBH/TgX5cHH//2H9Fy7+Po8eIJNWws1WK5p29EtiC5pmNG5IiYCdckcTcX",
+	"7f8zZ2pRdsD/HoXt/Q/FRlEv+n8Py412iL/qw+Lr2JiXbLN2XLHWJlyxBYzfZt9/yRYvnsLHnys5bfn2",
+	"3E7ghM5mTLCUUEOkItTuH2yM4VPW1pqRfWvj/kipYQf20cZ5eZGy6UwaJpLmMTkjIJDsgCxkrkgykVJz",
+	"MY5JLvifObMbGBpnlxHThtyj5P37F08J12QsZfpzhzyXihyfkonM7VIlyooFMudmArtd0ynDb/TFmBkN",
+	"F0dcaeOWNxnS5IpQkdpVPeFi7EZIEzPnCfu19hZ8M7X3MlW0itsvnx4fd4gd6L7QeZIwrZkmVDFyxWam",
+	"B00b5ZpmJJlQMWbFB2OiJeFGu6bDuwSbE7sDpjPT6Qs/KSj9ylkJRvfADu8qidG+vf6fg/+vbVvBsmqV",
+	"IHb57l94+IX/ZQTHKz7lZrlv/5BzMqViYdefYiZXom1nZPCCsHkpG9E8M1HvuBuvOEeONjhGzplm6pra",
+	"Rq2aB1Xetv/5CF7+BeflQm4kxIpzfY38MnJ76XVj+6pnUuiKFvVc5iIFDUoKw1CrorNZZs95LsXhP7Vt",
+	"bFUBe/OyTYD7uw69jmY/u5nML5+4iWsjdTFh/nTvRDexb/prubb1MyWHGZv+rb0XpQYp0+CwvxTSXI7g",
+	"7bY1BlXHiwlTzIo0IYnOk0nZKlxITBvQIBX787J79H/Pjv84+a/T3+//94P/+eWPh2ePHnefHD09fhbo",
+	"jKfdU6sWmsx++rU05Ln7pJu9XIneFVuAItRznektN/Fm82F+iy9pGeaW3lktgKbn2MO9DjcX1zTj6aUb",
+	"vdpghyeS3dhwb4e8Y4wwpaQCNRP/FfU+fI5GnGV2/NmnGVdMvxBP6UJbKcW0VVSiXjTNNcgQashUakNO",
+	"HtyPbj7uPHvdcvYe05ScF71YNX/1Pu9t9sLhkqMRsbOkaGI6ZICDNCBWgGjCaDIhMFgd8trpCXOq/VGO",
+	"E45m0ntBrynP6DBje514Z4XBIk6kGPFxbqVwMP+uAX7uy5uIFCgirSRnaufNd797Uk7fO6auecJI2N/V",
+	"09jSg/3M5jswIRv6fm/Q/N3Bz3F5Qio7wZWb87Jb9k6pUBGEAewLfNBpkIqPJ4YIOSf3BpXHUHVrt1mb",
+	"uuruPgxvhe4+kWKU8WTP0qTUIC+5uJwpOVZM63BVnRWbxCnVXJOa4mlHXRueZUTlQnAxvoV4f1SusKLH",
+	"a6RDSx/2JyVs67zRJsa61Jtolsk54YbcG9gBHRBNFxpUFFwydIux6ws3eOTeoKVLuKLsWlAs5UY/+zSh",
+	"uTZsvwd6gi+/ZMXba2cMu2bCbjFtNJla9cs9YZVKQRSbUi4IdyLH7ScyY4rL9BYL47hcGG/pYmqbcO5V",
+	"0dULZLlD+1kav7X1/d5g6ZOFDKECBAmaTnIuCBgQJGP0mmlyb3DFFpdw6ZJ9ShhL7aPVM2euuDFMwJnz",
+	"zE7FnUgGmGQQl24LFksAvmkX9uXD5Gh0TKFRiiVSpaVGXjGTZ3SRSZp+UalQa//+hAG8GMysLTrup+pO",
+	"NHDsapv+7ZVSMqGlogqPfFklvN7K/c1IawfJvUHtq+VR3q64P5dqyNOUib1O0lxJMb60coEJw2l2ecXr",
+	"U8U1YSKdSS4MMfSKaUKJd61bgRHjmQNKiNW8jLxi4haTGChzZZ9XT2JzL/Y3leWb7eyA1k+GubFnr99T",
+	"9osx+Mt0ImfMnsZO5bt2nkz7Kxyrc25Aq5OjEUy7fcgvFvt7rmdMpE59/wejmZksdrLsi8kuQhvyaptR",
+	"wW83DcpZBiMxZ1kGraw6VM9Zrvd8+oeqhz2LFH6ivlDrWowVhfbGRjHo1ufuS/U4OPzfi5mSibVPhxkj",
+	"z4ThZrGFhhj0aV/LdufhsPMpMI72zJqbe3YU4JsvwZINJ/CdnDKnTlghCXvamogyV0TzlHXIf+bSYLSs",
+	"MJDTW1iNgdHv+0vegSVFnrnGrTb/Kz3Zk7244yCgV3x3J+A2AVjUIp2L+n7XjqNz1NinMEQK0Va7qItg",
+	"a0a1ea/xzXiPc4K+VTLNE9s+gtGCmWIj/inqRbOMDvWlvrrM+DWDN3U6MN/UsMJD7kZBO9f1nItUzl2g",
+	"Neo96MKsWIkc9T5ExmhYAib6uMV82Wa1nAwQKsPBvxMlyg7hZi5MF7T7cppTtWl3qzf5YX6LmuuFlK+o",
+	"Gu/Xk+W04ksj5WUGb69prEOZgl0MPzqj6Yj8xh/vPu5HgbLjnI7u7CAXUpJXrhmrpmG52fubihU9tpMB",
+	"tvOdLPvNlvzejPgdVv+XWvnVPpJ7g8BogFkIgnF3YnEHgbZLzYzJlj0vwS3Q9iFjgrh7Cc0Uo+nii1rZ",
+	"TW3ezzS9MKBE+c5VFKhEagAvKJYxGmhZNS8cTybbu+FKF2Z1yvdw4pewmDo+qsCb9KIsmxYnv4569si3",
+	"JizirGiWXf7yS1RRA0Ll4ei4d+SVhwlEdkD5Ah1B6evygxhkrykO4OYEmEFmV14uEpllLAH/YneLWQ1G",
+	"rT3uUtxSH+g7EXPhOt1M5FVa+CXlXXNT7yhgWZ+Hd9YgBo1vD+vdGuR0zJ74tXzUtf/boidla9rWEXhK",
+	"oeXvBc3NRCr+r30bxC74WLom6lK56rQow667L5uj0NwN+rVZmDRo6X6WzWsZ9BEkagEhCTtM7uXiSsi5",
+	"iMmUa9vSNCaKXcsrltqHUGilP3eqQbEmrOSqyNjS/dDiuwq75pXwZmXeMRhImmOBHXKhFoSOKRdfK94a",
+	"Nn2PwbDVvfaRCq4JrAVChzI3YEaXa6g2OHuKkL4XOp/NpDIs/Y2lnF7A2Ox1LRQfuJzaL1zC8IeuFSZS",
+	"6Cso9FSTusi8hQVzPxQKRUMIdJVcYENWL4fG1u/fiAEv9VK/y8/UMel1OFvh83aoUACtzJScMWU4zk/g",
+	"PKk///uEYYjNK/mA08D77Ys2wX4V2PeGlytGHNZAM5FqwsW15AnTxMgOeZ1nGeHQbDKm14wIKQCUVoFj",
+	"nvoPfvBfjCORZ1n08aaKrK9//n9kriBoyFMycpAEH7rY7Nvgi2v9Nk83BJ29eGoHCf1Kqx94be+5Kdfx",
+	"Rq9/hzffNGUGfG63537S5dqhxk2TGxg7XLTAvOPhJdg1BOnwrG7G2DcNE6YlrO7JBXcYzhIv+cGOb2WC",
+	"3RD65ebeXAxWQ/fjYOl/LNatHP6TJSZA+r14uh7xD03xIu9DxSL5GK8Acz6ogDnhsRLR2YjnLJr1iuvG",
+	"HT9zoHjXvoYNn1JDV869jolgc2vjAbobgKCGTfXGKEro8gt85KjcJhFVii7szxOqf5OKNQoFMEuLqGIZ",
+	"/h3DBnRvGkqZMQoADsE+mSe50lI1d2qQwI8DBJ24pBV4Ha5miSIuo9YQXtrlD1YImNqKhHGttKfs6Ir1",
+	"9a7Yza1DESy2K7ZAJDxNEjZzcpiJfIrrzicB+XBc8OFyBbXndyDW2cEw7Ffsa+ywhF8p/dGxM7EVHTd/",
+	"aMKSK5mbALxJ05Tbj9HsbbAoRzTTLG5qjLHW1dBeHjJiZAzpBXNYHQWe3B4Xy8caFQnL3quGk+ecpVyx",
+	"xJD356/s9OOtWWGgVoT86cM6/Hqpmy5FYaNvuXtHeUZmCL3Z5YubSM23lKeNktMLxrLVcTBaTSvVz+M7",
+	"pjVHDa/pLLdz5ZW2XCM4sjopGl/Qdvbw1G9S/0XiniD3Bom+7HQ6g5+JVDEeQQ4yap+ZZVTE/mGrmNEs",
+	"eHQ4c8+2n03B4OYr59F3jtgu19532n30oAmBH45+DuNdDkTjeMvdNosuAnGAKOsRxkGEeAzVwLnwBjMl",
+	"r3nK1AC2EyWDP3MKHvxBjM4+NDKooZkc54zMlFXLOuR3biZ9MRgu5NWAcEPwuADlvPAL2jcioK2LoM3q",
+	"ErDPVlI7GrsDvgB3VDtwl2+zFYFFULj5SEgCAbdZqlngJmyUidyB9CpaLxfmwWktD8X9L0hH6S6no8SR",
+	"zM0sN//pRr0hPwN+R1iKxlQoWPODLJsO9tUIP6JNfZZ+vFPCTWxnmIvqomg4KDdIU+m05KnE0Z+tgwEZ",
+	"RHkyiX0bcsGN3+xh/uHtB6W2WYuF1LhLQXt0p/huR9xZoEVLZ1ktS83dDKgGSymYn5Pq/Pzv3/t9/fFv",
+	"f/f/aJyhqjm1amM983duadvUhh8ebB96QO3sNOwgQ1aMOICRWfpi1iAPztJUYUKiVEQwM5fqSpN7T148",
+	"Pf8ZbSEHSiVTuiBDhuCVkZLTDjkTi9jalRkbGSLzqmodHiSPKpN13LCZntODUa9z2DJVNf17yoX/c1kZ",
+	"r0Aj6r19UmJyqx0DBdNuSFoPaZLX0iFx5QhwYuDGrPV6k626gQhjgg4zllYOFMyla1emrzBEFSrQy0dI",
+	"NYtnaVjsVZILwzN0xS6g1/hP21U55abuJGlIf7+/Om0xjqbMUG+vrdo+v/n7gu1WDEj01P2rPiov2QKS",
+	"cqDxkLAjIaVW0cQw9BUFi9KvpBYR/7/9/qdu96Df/3Q06vc//TJqWZoVIMzK2FdxYwCHaTydGzecVB3y",
+	"7JqphcsMbtt2K6Mm9qvV/fTLqt0UR5hr7X62K9HKtBb5lbbkcYNwsv2yWs4/c228zy3GoCskONM5ZlE3",
+	"HBdlQLPVoWc/oY2caWLFFxfj0ufFK8ms9lVrXH27eb9cmj3ET5utAdvFK7bokBcQG0Fbj6UYc5YiYRtp",
+	"80X6XVOu75QLq1Faw4VeMz8yG71350MNHFdXbBF4rIoJK5vbcuo1q6heSHuVKFfKmu3LUJPqQsk2EPlU",
+	"2f0E+FCfhuJQHXYpWgvNhSabhfpqJRifXNOCOVPMA0AX0pmXeL6A8aIYdJSlHfLK7W+7jNGDZH/1vtst",
+	"W4cJKHa2148QCJaAGCWhM5/m5oeHvAYP6ZBlck66O7THw5Obm+KNoa1eWjdNEZ3s0/DLAWhajIA2fQLB",
+	"nEaZXEJBY6INLCA7XdaImdJkwgVoqUQxWnNhYX4xpNHrKG7MifbXSjdXHDnIzmXhLbIXWxM9G1ITozhK",
+	"nNehlr/XlMW1lNOznDnSnhDYCgznQuejEU+4fRcceXCxhj5uDKMvJzP7K5qPBTW5Yih3Lv1IKWkodsZe",
+	"dRFl91c1bcpdDDs3ZWYiU7jklGVYa1rzSlKDFXLy0o+2mze4WL6qCcPYBjIJr3vIUu1yifdyS2GGb2Es",
+	"1ZfO5+bCA5dTKuiYpZfDxSWGB+AED5dEa5yyOX2jyQsaGENbRaFqQYWQGerjciRqe1KSOHrOWZYWcPkm",
+	"t4d2aG7EjLm07aWDxKW+Nx3i8FNMCkYlKxYx6ny707uhedygX3DG5CxjoXAJPnM/CEe0eOiwN6uP4v+j",
+	"6K42f3F4SDLm1wzcmVRDQC21yp5dnzGQ9dArRuicLhpjts2agCdbAfBA2zGzztI6qP3QYHatVzEXXnnE",
+	"g6/dAFwZO4ZN1ar0L+DwBU3/LBw+bwgINqaGX7PwgJkpOZU4VfbUKJ5p3LqKUd3s7140rjUS+i2JZkwT",
+	"bprixrc1o2pL1iXA+WVRNLx16bK2UbUmR+oUpprjlmZUJGt1Xq+krnKpLut3dieIX4sJcwrcAn+0G0EU",
+	"O2FpPa/z4RWD4nvQNCoubaxRhgU564y4jKmG2EZLHO8sm9OFJvIqXIXyqmG91RruXtjU2nbDMS708jVW",
+	"4r+bi2stxsWHFbbGt3w3/rOw3c/t0eW2ofeYhUmgVWOLe/TiSmfaX8UjEWZ9rV0ugBuw6z8ueH0omXKR",
+	"G0aGbMJFWukI4mTmVO/Qhds4AzfBFfkctiYZOGRjjpQaTg4670yMZ18ix4LbBWPIcNEKofj39gIuOYGc",
+	"+8cNeyilqj6hYD22HAaNGKWSU7BmSQSZCivRSfcrMtk+tRac9JIt1gGTrthiK1CSvX9HQBLkQP4AI20C",
+	"RnrF0jFTz4RpggWdCcLsL77VGdzcoFNMm3Gob0beDdYjqcwyqnRM2CeamNh7zfAEUdbMZ6mVKZQkCD2C",
+	"L7rAZn0ln3Y79pSrLeOTbsPKpG3CnBvbOaZYWuvbhqc/zTVr7DIlY6tqwxGOTAvSXsyk1mRuDQg5chy2",
+	"YRwbLrvRQp6swIth9bGBnIvBRsZzq/59NpTXjHQdjoobUL81+OfQP1n8ANwZG2nd60/5uTPZUf6W4+Oe",
+	"23zI4bE2DBG+Ez2zONbI/wHa6QYHE1+LTYIvxLhYpNZx6Ob1Xt+CFKYZMBx8D5W+5m9KlXJBM//hZX/+",
+	"cmxxjUu72Zx9vovXxF9YLYIDuQK4+hs4HM1bxRO2kaCwggDWsZMYdREAEuDhkkdsnXHFiwwgEA3FPIRG",
+	"NG7tNdLSZ0Y0KCTUi02rvf5KBrBwBm6zuc/EZGAX0cCt0lyA2iKF3Y5zuojJAETEwKoz9mY3PANYDMiP",
+	"FjJkFAES+JYOTU64YrUJCT5oeG1UBmGa3B/Yzbct4bMCadx6HrQf6nZcOHN7J6Nm+7M9PLD2dsZTxYCG",
+	"bfvDHa8vH+ut+2jvJ/hvgXXQ7I78vH5LL69isFcWMidziiilK8ZmJSk4BGhdPpUmYwZQOfgVeD6vmeIj",
+	"bxCEbbnfLRbLwtofeg3rcVMU/XUBdKguTKtXN3rnWlEOoUCpUXt8vAsMRIHNbdpWGfDa4VmpZWb3s5L5",
+	"eFKAYsNdrQ1VBvC8M4XEzDRr3sxvMypWWE6GM0W4SLI8ZU1ZQlSphZUVv0lhJrr5DJl4qm+gMpzCnV6k",
+	"eVS5NnThIsqr0TFHx2u9F/CFbPFkIz9jIqcsWJnw7O5B6/PGShRP3ZllFx98BXu9FLnukK7VbClOtguu",
+	"TKhKSUJnHoLrGBWa4uupzDE81dBWkU+HDW7Q2lhVOxIvzW+ThHkLuOpdwfzMxcYRnf2TJhkXV1gyIGM0",
+	"1Y0ofgR9NCLrzwShQy2z3DDy/vxVTHLEckwYUXnGAA0xKEHuA0Qvo2fU6WwzpqiR6ifkRnBkq9th8W9a",
+	"x+nWYPm7x6E3TrJLTGwa7/PnT8ij0/u/EJcHSVKZ5D6HoSYvHDJgJUq0gBDclHmfa8EEa0N8R93Go81T",
+	"dW8QScT95ziqHVW+nTO44tJvDAFM3cb6ShBrXa+uBGmtq20Rd2NMaKalh0f/94HbowcvUh9sdRRc9nC2",
+	"tpg90Km+gsGcsGxWH8Ljh015Li0RDtukf1xcvCV4w2qxfv/Ro0BsnTbHF11yblswJgc0+lyqtBGj2Gqo",
+	"1GhRIHI/4gwrmVgTHVJJcG3HkJhfCnKZVkVwrviBYiOmmEjYemu8noPjcoyhn0GSotsFMe6fcCE07dXz",
+	"0Im6Df7ZOaq1xOPa05HZUYXeIiFZkzj2vGXLcql8BQ2eX1m0YzlI0QiCrdGj1T+Nw46WCN5qG6Hx9tVt",
+	"ePjgdIPSIeHEFSNQb1bj/DhCW+CrbXarAbcq1XZjakMRw7/Sx1bmz/wF8mU65LWP6LqMLans6eUS7TZw",
+	"KrW5Y0rq4LoEeNAkARxJz8YBILPCVERXJWB0mIvg2QeUB0Y6Ymo7CsIdJbyss9I8AzIB0GZ7yKn2hs0c",
+	"ZdtlGW2vC2+RQITRL7sMIZcsJcPF2nSiHVKEdsJ54iZdNfQhO/Xmw6+s7ayZXneIoxAwxb6BLaI3OJKb",
+	"fFpBvbUA+WCFhlvXlcVW6f5aEbYutAMd2Sq4g0/sGN6pitfvKdBzfId+opBSbD2yeQLwPakAidMQ8Sl5",
+	"2LYgu9j/eeMKyKgxS61tjZk5jroa8aA7SIaCLW7j7Wv/nEt1RYYskVOmN1KrN0FHTGSWkpFCQJlm2Whz",
+	"KTRpxGYWVdm8X8YeMA7c2T5MR+1H9IYsdkXOxxbHsSPTa5z4IUvolCFSBlCADscM2rsdNV0UI/SOKeQQ",
+	"SKhwLIVDFq4R71hzzH0lmjiAG3usdJObrUL11+ptg0UC3IvONTT3v4BHSKqgsoXLdUC8liNAoK42j1vy",
+	"twT+8wLR/iKA17+oHSc4DbEfmfJ0CbscLuc10qcZtLBUgK/mng24F7cAL9in1oIXsG3s1rBe3KxWZtpZ",
+	"nk+kZjjXJZEXRoUZgIPs+nWJ+h7CsowE/+bEbljWETrs0E875GEfbSV8ATIfwOVXiV/A40LFUajbOIZq",
+	"OrqsQ1pjpqyL6l0w9duJNmOyil3rMjZP7PjUdgZUl9WSZFKMNzgT9mDrlhKhQals3txW4aVZIxNZYfl5",
+	"/zboWW76SqTjDmD34gwrocTgV97hyE9z5Fpbbf6hOQDKvSfMbdYS26zXcjA2N2G/ijVRfDSU9+UgrVoE",
+	"u8YJeFlD5ifteyP9eO9HFta6Wr6isUOQJ7Uz2YBdpbb98Jbl5strpjI6a5ICSzLAx9gKEWAlAAJnrSID",
+	"MG1IlwUyCCGdXwIcEnbZyjxLyYReM68loTYxlGaCxFJ6QhXrCzNhXKHeoa06bXeqwZRbYHRpFzIPuqcP",
+	"N+DYaBnj5oRoBwJ0Il7Kq6LrUrCftNWYErZZavSPtOQt0pJX5T8hJLYF9tKEwu0RWkDcCuBbTCABj7vV",
+	"XGU5iyG2A/ynkN8K90P2KD7SF/a6w0ThulzNUAbd0z3M+fMImJ79SJkQ6n9t0uzfMXPBmdqVcgQC7BD1",
+	"a1DodqZBhAcbZwgMl9swr1XMFOeVZiJtDrQ+kdoMOl+H7WkjT/QP4qbvnbhpeQuUnOfbbtYi/yZAXyyf",
+	"2yEje5snbYm0wMfY6lk/A5Fn2cAxyjsy9lvl+XwoRqfNdVjrQ6MYsefytDF89XulfLyRASfsT7r0KzVk",
+	"OK3KLdyAacHV5OcaPFawvQJDToO6MnUq0nTDOFNCleIsfXPN2nKhGVUZL6I8CGPe9OWZ1M3uIDQpvIeK",
+	"g5qGrIa68Fe15FSJVJ+txLSnkL7nqvJt6i3MuGgyMSBpVMcAeHZI8YLY4o2HPlfZR1w0jOtqeFNgXPjW",
+	"GM9uk4d/CzD1ziBqQNytHPohG1Ox+ZB7Yo9VI/He6iqPFaNXqZyLJS2gAC8XjSsWSLH6qmvcz3TsWT9W",
+	"Jccix1wRxW6WpE20W2GEu0pUZzAbQizI2dsXxJp2XIoCbOOqIdApS4mPyWQSih9Q06bWbxEkBt15Hcdq",
+	"O7A7jMRu9dZWEPqaUT9nCeMz00JEfSXkHOACzVAsZR++bpI/LjXZzlyTkFmCPrj3NDY2yFJZ4feulAz1",
+	"RC3N/L3lwbphuvnMAVxXkuJmKD3/4lzoeO9TrmcZbTFTwdzYBCvXQi/8bIOoVAl4gBm1PUbElEi1Gx+f",
+	"jU6L/R8slK1zYJuZjMOxCP1UsCAaid+rHWxazyvR2aUGW2rU3vYcKca8IN4Il/1+lt7GveRZslFrKFUj",
+	"n+UKgGv9K7EjWJRCdiElx6gw5SL8zNGXogoINtDiK9IEfCjSdnGVxdGng7E8KODUGXABdV67f3z48BHf",
+	"/jEK7jzg05lUMHkzalsajbmZ5MNOIqeHks74QSJTNmbi0L/QNq58XF/x2YGc4aQfQOFquwAhd/guKAb8",
+	"0ItlroG9mx3rBhS+8QVHs5X0YFeW0J2IDWD07UmxrRRcN5z26c4Fn7IvOKQhNUHtLAKR4yLbSWEl+AdK",
+	"oksA31RWJsJipGBvRlHvw8acB5+jYGiim7Xj5R/9gsO1DStDhSmh0TP+ky7I1+3NPsVkx5EMCRe2Hcri",
+	"2S84lrtxQhSDwwpyiP3zQSyfLEvEEOsPG/jaFxvPJj/a+xUUbEXuqfcybsg9Oixs2S0t33gHy8DtjifN",
+	"7ATwBYdErJGcxsQAesMlkGkTuGogU+7W0JsAo1n0sdbgj21T8jgcw3Za0JgMF6W3lVwAb1qaknxm9UZf",
+	"G6Jjb23w4GdZQy7QKyrGuR21qUxZtgt0WNEGXtV3jKpkQv7MmeJsl7dq0zC/72aMJRNg1GOfzA5vNU3+",
+	"3Qv2CavTwNtvuwzW1dSpzfwaV0yjoVBW6XfkCIVNC6GVRhySqWzxKioJY8f1CiNEqr64ZYURcqsCI7th",
+	"o36UJWnDqzTirWKCJxm6rHXh//AnaocU5Rtr8Ksi/Uwxg8GfCrqP/Xn5MDkaHdN64vWXwWNtk4dREn6d",
+	"3CcpXWhCxxJWp5BFwHSUm1yx2IeB7jtqMAiaZoxZC5y8lvMd6TG/h2gkeW4bpOgYNrxT1MKh+LKxyl5A",
+	"DYBjZaBwkssnA691nnKJv2ljBjHhohzlcnxjf5DhJdvDOylSU037WH1mPKYmmWx7cNgNTTOf3UGeUZec",
+	"7vwFdp4SOW2qRABPrM78cP6fSr3CjbTw4CBcig2tpINsQjnqNeN2zjScCmsw6B7PuId86A3z67pBZpVi",
+	"o51o4FclXy9qL9+RYnkbZKWjYkGWcoTwuhWG2F1aQAggXYiAv2Mr+GV78uBWec/VhMClvE3vEfYZVqDX",
+	"wyCu537laSUruBi71fjb+nrVaxdscaDrprhRyzvehInRTh1wvbcdVUS7LbDlPnabrGE3r9zAvp2tI/LW",
+	"Wrgb2K+UDPPkiuHy4k0Cba8aXKV0A3lSQIJdbinqS9o4rLdVwkSpOjtq5ClN2YYghEIRWoGuLPTXgvVA",
+	"kLGS+QwTNoHv0yo4RXDBLgPksCvKgWzFWhivSCkP7fKdbEGqVvll3VwDsamGBfz+4smmqtcyVbMyNQJu",
+	"163WVXnBp0yDftDWdXltTTG7EMljaKwul4D3QxTrtyhD4rSmTTMwwf2jYyKzdPsMzGB7LeMz1mxbaFLT",
+	"6PwXcEa1lRapeugDvx6uTD6yQ2NtzEUog6ESRq3uhGLX8qqSzxVHKdcYG2guMtJcn2NWK4OhqGFYQYOl",
+	"LeVDGmpsNMUGcShuUecuMFaLzTsv2PM9pVcqPXq6SXHRazl6oV7pLXJ2XCIc5OzczrLsi8K0dOuh8CEA",
+	"NJv8RlPmc88h20tVLC/wJ+zD7OSzFkgBxktLsFQxP0lmV1WHvIblAP0FTD6yQwlMADzIuK4bRaf3NwyR",
+	"tlvIK5HuYLaZamEDoDXdAVSjPW58A/96vcYBW6wQF7BHmnV025VrplKemA4ZgCRAr9TAKuUDpPNxSBiM",
+	"QQ0KMTEg2l730hbgeOQMlWGagRWEJbLdHftzSG1iMASScl2QuAwVWYutQKIuR4ZrtO5IQrZTAa31Gdsw",
+	"dF7XQBK0dqz2bfO2SrkTsjn49K3GRjQEfHdKCffyDUotNn1oLzniDYHmcDI3iTXv7De7sttvy3ppchQk",
+	"ORerEqRNIqeugObScMHO1Xky8TCWHVbLLkT6uxHWb11EzsgKTq5gx9a+ppyD3a4bpuVErY2oUIxaQKJp",
+	"K9kSrjZJjFrgses+zUdkEOo9g1sno+4a2Q3X/N6Cu3Wg8TZQPdQ9t1FlNwBjeoUWjonlY9GOHktyxc3i",
+	"nW2O0+XcAd5SPiZQRs7evvApZ9AdaAqjCvF2+K2JMTNwQjsaxQt5xUTTe8Ex6txj/uYYMGCBGmY1IFeh",
+	"r8jHXvtpjcSz679stUQ5Igurh7qH9D6aYAeai5FETVkYmoB8QHxH9JItoOhZFCOZIzyke4eHQbz+yt1T",
+	"/GOZhte/xkPoh0zzlNnRtNME8sNqvZplWYeAqu1n0leziV36KQhPtHuCHDuC+Z5gx/cFyleHzf21OmTu",
+	"2KzSTrt7/MxqZAgOpJju9EVfQBUOktAsg7Dz4fWRJ70enOVmIhX/F4x6jzyGoSb9vNs9ScoKe/A3G4BH",
+	"0HE1m4liyNwHGnV5b68Ygr4ALfreS+jue0wjfIxKz8+x75l33t/7zQ60/QlzHFyfip+diqZ/tmLPcQaC",
+	"6AGCSDt4SBzENUlzpBIip90TMmgsFzgIBgboKV1OfCvPppfwrqAmKrAdAq4EGBD75MnJySPvziD+lLE/",
+	"zicyY32BBLH6V3Lk6Wm5Jv/R7XS7R3hqZDxhAosauIV8NqPJhB0cd7pLS3k+n3co/NyRanzontWHr148",
+	"efb63TN4xu7UfDqlamHfhaJFx0WKkB1phw722ihWzoFtC4zNjvjd8UKWO+Ls7Ysojlz6QNSLup0j/J6c",
+	"MUFnPOpFJ3AJjCLkLT6cQK2vf9l/j1kjqF7P7d457nbtKQvZ1s4EctW/gD2Gwm2EAjdLh7yS8grypL2x",
+	"wDJMV8dFxKWw+pT9oqs1BmUrZ1K4nP7jbrftRCnuO8RH4Qi6v8n9L1ztUEc8GhwLUe/Dx3BaXlQ7SDN+",
+	"DXohHUNg1rUZINiH4JlvHz87buA6fCu1GSvIF4IRjWFMyP3uSYf8PuEZ8JHqSW40SYEWpTDJkd4GIwBN",
+	"Q3gOqcFYTfWLj6J96mT9U++DQqKrRv4JFZWhhzFoG/rro0MvVdvXr7thmVatOo4Z18bfCxvE1ejUrRjB",
+	"8pbDEiLYkJHikjxSH/EdlOxkBSMakMZ56+vCX8AEJkJHSFzAdUiCw+0H/syZKrLUe1HiOc9Q7dqKBGI5",
+	"sJEtKuq3o7nn2tl29qDTbS1hvs5runFrgtKwNzcfm5eylX8e7TNDK5dLcfhPV8mjRE98jt68tP8XuA9K",
+	"p++Hz2H5u+i4e/zgoHtycHx00e324L8/ojiydooV604A/50mU9YxWEg46FivUoYWI2wRTRLjOZmK0ThL",
+	"pgGzrb3JoERZTr0ReZZ5lRrzJ+xYFGx9zrUZMu7ZJ0D32mrSgb4QHmstZVEEoW/i6HQT0fCYpt43C48c",
+	"bSQXnL7DUnxoA2HyXKohT1Mmvp7Q+lzX9D98vKkIMju+xRAGAqyQMR9v4mgmmzkkBZsX284JAceRaFcE",
+	"pDPFXv1xXPY+/wjUeDCR7TrnUpCULoAMblAu3QEoyn3Btasn6nSzR2RQrTk+QCWoKipxB50V9au3k5Uv",
+	"ynrfUJLsYxEfeizTxe02+Y4bN9ylW+ykJ+E4FAu/apw6XHZNlh3t1M2mtvi7/LaOthYETULgIuRb+6Z3",
+	"/2n30fonnvjK9PaBow0+8RarsF9I+QpqsMNz9zfpT1Eg/TeWcuqrPJ0eH28goyob4xzL4H+7Ag5Xf5Dv",
+	"2Szkanra4eciAnDTqrNZazLQdJYU3l1FT6HvvBBvqZlEbVrG6kFzb3kOkdNvfHOcbtyd17Ls0Te64v4P",
+	"M7dZbodYBgwyRVrO3aIeOpArVarQ++MWy8aVvoTCY41Ue/ZfWNDHs4TFjoB3UIQtBq6UsGJwAkvB6iXb",
+	"5ais/u0dAy5ddU5LTgCsJgR2xYgqUsDFwHGyaDq6YQjKsje33D7xVz3si5DafcBXBFEhp9c/ODjpVvR6",
+	"LKBfq3rv6wBGv7MskdtpAMAE8gVO/qLPATdMhvGX4y52PwiuHD16ALBD5NJ4eL/bDQOQ9vZtu2gF0E1j",
+	"RbSiRj4iDCDAV0/B9Zoshk/nne9TaP7QRL7auVARkyH1EohxKziB/QiE5/bHxhVbrDg0/iHnIecFwHZs",
+	"I2xbEJJ7xRY9dPX7gkNBupHmY6FJPsPtoydyjk0tygmeO0rFvlB0Hge8kytsspfAXPiXFu7OJHvuR3B7",
+	"uywAit040bxPSRwcN+iyAe9PUE3cYYmiWUaH+lJfXWb8mrkfO51OwCnZi94hsyUHYBo5wLKRWQZ+3yGD",
+	"ZSFchLk0V28xNsAt2mL3AchJ0bnDp6GC4iDAPwT3D8F9ByYkrPoqedD2YhpzDVptShdYhBLEqCUDMdGc",
+	"NtTd7VV1mJJJO3buMtDCvfZd4m2HPMtYavVwzwfXF8+wuC8YBsiFhOQ06a/EHgno/58GOchhZfAmSZ9x",
+	"bZALbi8yvsHp7+oRY9u4JmYxY21+fle7bTPhs1T/eoNDpjW0slEsZfM4ST1nZ3uc6x3GLGgtWHF0XBo1",
+	"rua+r2kaAO97xy5/btk0ul9/Cy+sw8vu0f89O/7j5L9Of7//3w/+55c/Hp49etx9cvT0+FlZGbx3EhhO",
+	"b5UEKqi48EWX0H83Rlhve8+RjKAi98pARpiJ9MNf8+XE+zmjaZUHNfNya0vZrpjOkSSmWQl/JlJNKMHs",
+	"BCRPPLePYKUbguG2Ukd3nKIeprwkYvFze/My7qhJ//BL3l5T+w6VJljYrFjtqVU4dtWZ3CvaN9ZzDwqc",
+	"Su+YBI8Oon2kiBFViuYteEgduHCZwj7Afy1lEw06ffHak8lokrKMGdsvAJRZKW4q9MqVclVFKULyDl8H",
+	"m355dPy274tKekJ157unfmz9H1v/G9z6boHfykzyYO1Zbtr46dhoxBLj4xeYJucSWhGZGPsCtt6LNZ9I",
+	"MqMLTYaLolwksHlYVa+ENmLReygY3hflu300Q7MUCTodknYsAf1Ikyvw6iHdqAvDTKhKIQvAY6QAM+Hz",
+	"dgLclb2/LyjJrAbQQLtKxpBKam09IIl1Ak+xHuIh7NVLLISRXg4Xl4jYacRF6CIyecH3YZ3t05/mAEXI",
+	"vLqFjl2r87FRjOOHwPrLeJW+VUFXifT+5PbmcEEmFLKV22WeQ/4cJhOWXEmUcc2qzTlLubJyDmpxaKxH",
+	"A3VcfBGj9+evgNTM4/+JVCSfjRVN2ZKIQVrnZcFC+8IJnSeuRUQzjSbKWY0q27F8QJzMqlFcO4+RhpKC",
+	"jnWnR7hx7w4t3L4okhelMjTDV+qJnLt8VdB+oKZ/IUat1JspiSIMucn0FTL0QO6HmmLqR1k50M5DXxS1",
+	"Az1mDBt+WbKYD36tjwZWfpzRBeiRI8ozlhav6ItBePOlYCzVl+7mAbknZ55kG/r2M6QKPJZmYucIDxY6",
+	"1DLLXVYH4PHJPfv/oDeZlDN7jvyMfjqHpfOL8CftC4oSqfiYC40ZDMh32Bf29T4XBvRMmNCfNBl8fvKP",
+	"Z09evnl/cfnu2bt3L968vnzx9GaA5K4TmaUMeCoGOk8SpvV7hSVNrtjMtMdw/Dp5h8vkm8LXJVQkLHtf",
+	"yXlYyFzR2Qzyd4rdB/dFdkv7nq95wt0YFdDXmZJbxTXcqG1/UO0+Gm4j49zpML6zlBjixVEH1QfoenI4",
+	"o4vDTqezSz/96mgMy8PalVBdopBuP3B833EQxqVwLR25y5GWpHYKBYepe8nyWYpCt/0kfeOlcy1vyR1E",
+	"VgBXjgLUpqeOKulaYv6hFcz+eJgyM5GpXjoi+wIPxDlmlCuZjydllxBfUnzeP7hgxunyQl66Hy/djyvw",
+	"zW+h9d+iFEYFZa1M3UasYGdXxstvKSyr8tBXKgzE4ezQLcltRWJ1on4IxB8CcQOBWMisqrDaRByCD+Yg",
+	"8/QHjdHmpWrMIQ4ucx4Hlo3sSvR0qPa2di6SJhx0UNNvFyO8fPwvYId/SUu1gjguixWWFRAbl0nc7FM7",
+	"K31VS35xORe9lhqI9iSb1r1nOdbYhuVScJVD4wZY2NhMuEvl7wsh58Qabw21FMkbEfrTgKrOFa7jy/Gx",
+	"ZldXbfHt6WyrV5JEGthtHFZls/blrPpL7ZPv3o0UZNjZTQmG/IpdWRfetdJsjdK7Wu7MZds5pllX60Av",
+	"451rJR83kd9hY/atcAWMUwVUvLsEFX/4SwAVPzpGrLgvHpdQpRZ2cH+TAvgCjmIPM3lSx5i4OTgH2qlu",
+	"p9vtPmwsLRcluS6t5MDYr5VxA1TJvf949OhwKn9eqlLmcSyn1dTdbeREOPYtUMhqebYfx2Pb8air67h1",
+	"E3ok9QabDiLGRW4N8h8AQ2Utj5/gmkjxAWCO4trY2zxVYCXvRqCrdEbtowGtX+lr9d7fmEigcgIXKRvx",
+	"Tx3yltpTURu68Jwjc+BtKD7tUssDYpk07guaaYm4bycetPT1EuyXrdU6ZEz4J4jmLRhv27OXdgj3Rk+A",
+	"Xd8LM4EjSNoDK4HjUfvKFAAN2US1W5YB3xnV5r1efnEItHNj8lbJNAeGY+LQ+rDIGvHiYA/vFzr3ki3W",
+	"EwDYdf1D7DUpHtp4UrAwtR/2ZntaP/rgtIM7o4ywsgYKQpfJHeSdQZY7wqdTq2QZZuUQEsIkuZVwMnHk",
+	"UCCi4H0stYJkgpULIa0QogywY4cyXdRrSfwa1vUzVjhhgeHBU6z5gqSgqUQzgOB2aHeW7ZJxcqdEALh9",
+	"X4in1B45j7ptG+8bTivZXO7ccaLJbYfsO802+eGfuwvhWtIKOAm7LGADbfLwGlh/22MTFyzLIJwLmCRa",
+	"4wBfpkxPc0WHmSsXqwt68KLeFlSYAoJ8oGMDsrOCAhnkbkmGdu+4240dyXKPwKE9iB1P3c+udAC9Ztpj",
+	"KK3qyyCNG4t/2Dff756QKaPCKcNFxT3dF1cC3UemVF6pb4l9tFLIwCuXvCheQoYL92HHMzaqYz0FsQ9P",
+	"eDLpC6sH23egJINXYi9Z2nQqXHse6n36hjz7ell4wpWKK4suWZPVMM1pFJY3OjoGs7bgKw4rayE7eXTc",
+	"Pel0O0dHJ51fNhCojrkbPm+X4xuRLSpNXf2CLSToEun9lwhsByTdNT4rJOIuCVe9F+DRaYV22imoLQPu",
+	"2JSrZ1jVKXHafVBzDjjiWF+X89wVj9mq2S3FB5YbE9JvFZ+GTtlvv8etV1ub8IWwpEL1sV1mHCvANB+c",
+	"nsT9Ozglod7Nvy0UrkrbW0fC4WpAHd/liANivzwUPUlr7WD8DAv7Bk/EjDWRwV+UFoA/E0Zr8P7+XLHn",
+	"pqPOxUBW5cCxpyBCwvqicNuAfgf1ljIpxi5RH6HCQRFNJBt1ADi4P7BBuG7ETeEndjFBwNXQTgZ0umbM",
+	"oGffQ07ZS7b4WvlkQV4LLKdVil/cThcVrr2Kt9DHt0CBoXMCErvRG38HC6i70dB/Lyjob2EVOY6oFUto",
+	"5qs+1rwzLuhJXQ0Ga/vG6PdYxBg21TFBFv44qD9j5ZovoQBCTs+5SSYMlHg5GjnAaYcgUT+9YrovFB9P",
+	"jCNzwmp5I6kSZlXu1Sp5XRw3SMN8lu7okFlezHtlanIFIxxdUVhBoix7dmR/m3ORynlRdeFBNyh/EFaH",
+	"hgPvzWhUdaAIrFm1td713o/bvnMdvt8d/u8Ta0bpsLFXwilfh1hooN07UbqEBZsHbmF7diFmSGZI/E6N",
+	"nPKEZtmih7TqXiRQxchQmgkBcwMkkMA65Oj8dS/uiyvGZpV3FkIOhZv7tLPCSMZHDMvtYRVyec1URmdu",
+	"Vw6KF9lGj62KJoUvtWOFWV/AaWxVPceNYduoJy4HjKvwqx7JEiqXWKLBK5dvRsTMJV6FqpDOLeOSEqas",
+	"L+wozbnQRVwedUuXKQH4T7DxXK4CfiBtBIDib7cWoV+XQak6YVHv5MFWOJpzPwZ3CQotXNmCzdtd2fjj",
+	"V3Zl43iscmW7nfYdkyfVxf8PF/jdWEK+PM3awybHvdCCqAhr6hal5hvRSTEZLoh3q5bIJiyOYrVOr6E1",
+	"Gk5QR2bv+KWhYvQqdX62LJsi1MhqjmNH0WN1QHfRKoW9h90q0+X2wCfXzSeQWt07OT3eRmLiMLQIB6Qx",
+	"WAMR+xFqbzLncl3F9uE4V/fAYVldfwNwEd7s+HIXWEmqWrLcc4JpUxZHdICjgTXKXM1MI7FiphyRgUxg",
+	"WtMzM/i1L7zbwUzYFMxFX7u5FUXkG6VKSoseVJsEMjAANREz5wAN6ouzIiKV+VI7rgQgS4N96z+KKRAj",
+	"NrcXwcIEdPrU2sKuenxmoCiNSyq1OtjEnrAjNgeIDxV9MUCoMZB+CGhb7Bo/cNgUgBlbS6lHxhJUQlAe",
+	"A1xRG7CprHy+R3zT3XGEHe/IEbZeJ3yMquAmNwaV1dfe/VzJ6Sb3XcjoDpFXw4W8KsJDS3G8SjiJbxY3",
+	"ysKAU7kH2wFYmwQLbf9xC7a86eiPfSOyzt0HYQusx2b5SvA/joxGdFYelMtvODriVk4AOwmotMPDMeb8",
+	"EyPJUdzFEmiDz32MbOp+1CMfOp3Ox5sBpCpipVso03Ql5ByOkhRJVDBKj+gCyFHvi6AUdw+rSLvS3Vhn",
+	"yRm3A54O7NNBaATltdIGDAuHdB0U4dcB0czEZCLn7JqpvpAjwwRAFuw2zzKW2U6ldKGB9FLBeVJNCAkI",
+	"Vqw2GJbwLcIxIwDDe8JKVK10GEuCCnvWptdcjP0BhzVnkAT5tHtcZLGUMdnBry7/Cc4myIzBz08o8rRY",
+	"u07mJpFTVmiqziMKfALH3W5zlMjOrddVvyJU7bF3QJc+S6e8fFgZwy6lpVWBQ5rHurAcgqAPHrDqc/2m",
+	"pE2iytzMcvOfhUA8vt+tSM3xzBycdo4qQvORVZ+9eLfnf6W9VlGvf74l9n6DTt067UDtoNjwbNjXcVAT",
+	"41KwN6PWZVMxB0Catx67y7fi2rCDcAcoj+WFpwBioD0oulhOy1CO+gILipn5oxIXXTvSovhA1x5rBis1",
+	"XRQFwgFZVU15g5Q2lCyonnPdkFazrrFJtbEjZ9t/rjaofAku3+XV2tDhpsXaOKbN+JjlZdz8je1MUFhI",
+	"564VLeaol59WkygkbOxtIPtlBUfSF1YwjlesaFf+9W8bAcVaF+E+F547AgqA00riXD+zp93jsnTrW8d3",
+	"cO53emEw5Er0fBHknut6b7lD26TJ40vaVsQmY9EhnqRxTjWZK24M84lROzoc9zbZ4EUO0FfhRGNJHCGx",
+	"VL7LVNlx9k7L2XstDXnuPrdq2qpN2/eUWXNVhyUogJqvwEPU4DOB33ZvQw/tuEy8ozcYexBFpJRwDorq",
+	"HCqunr9L1MJwzQy9v7eYoEflBD0pm7Rqfmrt3/ME/QT1UjftOLk3qDZn8DPWoir8PUUZ1r4I1NKDlwhK",
+	"QlpUlQsI4t0b8PKWSy4uZ0qOFdN68LNVkX+45PeG00PLcclXuQzOC92Vh58dQvbmUFlbTa9i2XkilWIJ",
+	"RExDe0xPZJ6lsMPBXwephMnEzhO69YvbITUIzSd4csyvmfalQkHUD2lyBVHjvsBHgI2zQ86hcYA790bq",
+	"BhwB2CXWYnFVOweF+rGssPEbp3DMzSgUCPeVhR2ouK4ftzjqjo4f3pGj7i6Dt21m4FYOJVxRXxI4vpm+",
+	"i+3qVRRft1h0VSHeobttsjjB7fPtZ3JvFImFg/VHLPabEPywcAkNfY4bnACK2fcimmVVdbEsLeXzSCrA",
+	"2DgyTausA5+kAJcY5IIi0JWJ1AEOuSYTlqXEORupBvy46ZB3zJiMIWoC/Y19oRjN4K2gciiWMartLb8S",
+	"PiJCQh6p1ScxOjaRWQr1qAsyI0hy5z5bVDcfCgBt3LUE5d2SW9b8ZWHJxDCZJaFZdvnLL63JIyYLsItb",
+	"YW5wcPYNQDwvl9pXACJusOPdanhWmrXfFITl28hP+Q5lp5VuYa2gLUTm4efgL1SgQVqtrREDUgsRlFbS",
+	"WeXWPrhSuW2QYvCxYGNtLcmCZ794uYivKxDuZF8HXdp6fwfP/uUrSKxTVvBIx21w2y2nQYXYbMeBklFk",
+	"U4MSY7dfj2RMa+CfmebJBPSOKVDNQOUIrr0pW61xjZFKH/yDhI2+QJI+yMz41eVso340yEUis4wlgPcl",
+	"Z9giV1JGO22lVlUG+5Y6PakiHbCiRBGgBS2sNTrbQp5nsm9GeOwLblyLGp6cdteHDY+OtyT3cyP3PelH",
+	"fxlx+EPp2YsMdobXxiJYG2qALLsV3Ph7pTiWq2JRoh2dgtVD8TunmiRUKc5S4E2MMQCYccECIQ1FJVPC",
+	"TVwp0QM1SckZ1i3lpi9ommqHjxm42vSDDnnjuEQnXlornrCSi8Knu+G7ecCy4djA7YNNgnPMzLtiNNZ4",
+	"FC8wjskFhcbSojbQRQDABQQjHxWsSG1YQFf1MhRTI6mmUJaTC3NyHMXRlH7i03zqKUvB6YgXuoV3kQvD",
+	"xkzdBbmZG/2od/ToBD7vJtnORdQ7AhM2yaQuUuPiiIl0iUsxhEbYNaG/t/qjwQuQxG4VOMRTTAD8fBl7",
+	"XgGeb3OMFYu4jXjS3/A9+Crfwoh/E5nBJhxbFAvVsP46mLlV6TRTnOm1WReYTodpE1bkDfPkiiFNLBVk",
+	"InOFcb2ULuy19xdPalkYwwWmE0mofDSUZtIrE4KHbMwxxidHqIw2JxWQXBieESHnMcmFVbaXAOzaNsBM",
+	"mJpzzToE+g1IujRlUJR6uHD+vlzFREv0Fdq/HCkRgOgzbsU3cRWRPPRP+aJDACkAKMHJEWIPOQ6Ctv07",
+	"efDA/m2vQ38rDxx142632xczyQVwLxUQw17Ah0SSHPKtW84N6NVFOXvbatzbwKfjJjb4TEJZSlwFhOu2",
+	"owZvqBw1KVLyRb0opfZOJuyp8iGywxfFcPFjYwCrQU2w2gHLMkJnVKHrF8GW8NW2No2VzGePFy2NElKw",
+	"oFXuz8Kbijl95YVLKtJLe+njF0PH3yGTaCuE/aHLOCoy24/x2KCqlXW0BtqsoTzvV98HqMzVr9saORbs",
+	"j4aDCQWD1Rn/CgmNXzddqRymlhNlzoYTKa/0ITJkrypTN+a6YNl9f/4KtXQsteMqs/GxoCb3/hKWXLGi",
+	"xpmic+T/BN+FNqjtl9XMiGaJYsbKdZeyTd0l8IcMmcvETmsAdzLhwqBJAcxzgCwA2KBUkLYIiAEpYvLS",
+	"wW2IYjTVeHiEhNHWQnFHFxzNeMb5/j0r8d9cQ/m/zEHqfyVWegDNRoFxuhJyTqhifVFB4IOZMRZSYTcW",
+	"eGYMoWTfcbdLplD21FUvSlnGYfIKhBUmETdDyhm/Zvjgs+sNrJKidFw5Zw7y4CeqkMETRlOoIuqEMD56",
+	"8M4/uCkA4rh7uoSAqMvdfTqCUDZ+juTwnyxBvj7HuejI34+8uq/zIfzh74x0lZPd3cauDdxmp2UKiDOf",
+	"7eOfK2Ku2C3/vU6Fvx15UbbC34UT+yXgE249FTR3uzT03L5jZlZjBsutFINF7vcVAtNABQPAJNbytlpa",
+	"KO33BhzkAkgrLnWwpisA3fqaJ7gpyg1fJjCCkMuF/RXq7tQl3C0Qhd0SUfiYpsSfZatBhct92x+uMBAe",
+	"quy8Z77i44mzG78zepa2ok6l760OybO7iVAv2evQDHfZHcWRU5dCT56XJFbn9I48YGZq9jhx7Ymb7s0K",
+	"oonYHmtjsNQUUHdnP3eK+pCHoJy6BjXU1YP6pNoVFojhCI0hGRipAH09cFcGNwZMH+QcE+qCEJ5URjN7",
+	"2oV1dANajKKO7rLV4Gt3aPi4424JBWscFMj1JfnqJW+BA6u54lbQCl8vYrkRdj8w7Uq50pQ4Z5dCK1uq",
+	"ZMK0wbHqkNcS/D9MGF55/T8YzVycpK2LfpztCMeeg6ak5HG999TvwbuBlqGh3Rk1I6mmxLmEPQYYPZ5B",
+	"AXVrzQavK3zBTVYcU6ymqyCK0+d6n+VmYjufQC2K4aIUF526NlGs/bXzPi8M/fVsEsFnHCfCx5v/PwAA",
+	"//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

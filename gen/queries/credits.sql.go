@@ -820,7 +820,7 @@ func (q *Queries) LockAccountTier(ctx context.Context, id string) (LockAccountTi
 }
 
 const lockOpenBalance = `-- name: LockOpenBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_off, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
 `
 
 // Whoever waits for the row finds nothing if the period was closed meanwhile.
@@ -849,6 +849,7 @@ func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balanc
 		&i.ValidUntil,
 		&i.Overage,
 		&i.OverageLimit,
+		&i.OverageOff,
 		&i.OverageMicros,
 		&i.AlertAt,
 	)
@@ -856,14 +857,14 @@ func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balanc
 }
 
 const lockOpenBalances = `-- name: LockOpenBalances :many
-SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves, b.valid_until, b.overage, b.overage_limit, b.overage_micros, b.alert_at,
+SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves, b.valid_until, b.overage, b.overage_limit, b.overage_off, b.overage_micros, b.alert_at,
        (b.held > 0 AND EXISTS (
            SELECT FROM reservations r
            WHERE r.account_id = b.account_id AND r.state = 'held' AND r.expires_at <= $1::timestamptz
        ))::boolean AS expired
 FROM (SELECT unnest($2::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
-    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
+    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_off, overage_micros, alert_at FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
 ) AS b
 `
 
@@ -894,6 +895,7 @@ type LockOpenBalancesRow struct {
 	ValidUntil    time.Time
 	Overage       int64
 	OverageLimit  *int64
+	OverageOff    bool
 	OverageMicros int64
 	AlertAt       *int64
 	Expired       bool
@@ -931,6 +933,7 @@ func (q *Queries) LockOpenBalances(ctx context.Context, arg LockOpenBalancesPara
 			&i.ValidUntil,
 			&i.Overage,
 			&i.OverageLimit,
+			&i.OverageOff,
 			&i.OverageMicros,
 			&i.AlertAt,
 			&i.Expired,
@@ -993,7 +996,7 @@ func (q *Queries) MarkReserves(ctx context.Context, accountID string) error {
 
 const openBalance = `-- name: OpenBalance :one
 
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_off, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed
 `
 
 // The open period of an account is its last one, also when it is over and no other has begun yet.
@@ -1022,6 +1025,7 @@ func (q *Queries) OpenBalance(ctx context.Context, accountID string) (Balance, e
 		&i.ValidUntil,
 		&i.Overage,
 		&i.OverageLimit,
+		&i.OverageOff,
 		&i.OverageMicros,
 		&i.AlertAt,
 	)
@@ -1112,12 +1116,28 @@ func (q *Queries) OveragesOfAccount(ctx context.Context, accountID string) ([]Ov
 	return items, nil
 }
 
+const setOverageLimit = `-- name: SetOverageLimit :exec
+INSERT INTO credit_settings (account_id, overage_limit) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET overage_limit = excluded.overage_limit
+`
+
+type SetOverageLimitParams struct {
+	AccountID    string
+	OverageLimit *int64
+}
+
+func (q *Queries) SetOverageLimit(ctx context.Context, arg SetOverageLimitParams) error {
+	_, err := q.db.Exec(ctx, setOverageLimit, arg.AccountID, arg.OverageLimit)
+	return err
+}
+
 const setTerms = `-- name: SetTerms :exec
 UPDATE balances
 SET tier = $1, granted = $2, included = $3, valid_until = $4,
-    overage = $5, overage_limit = $6, overage_micros = $7,
-    alert_at = $8
-WHERE account_id = $9 AND period = $10
+    overage = $5, overage_limit = $6, overage_off = $7,
+    overage_micros = $8,
+    alert_at = $9
+WHERE account_id = $10 AND period = $11
 `
 
 type SetTermsParams struct {
@@ -1127,6 +1147,7 @@ type SetTermsParams struct {
 	ValidUntil    time.Time
 	Overage       int64
 	OverageLimit  *int64
+	OverageOff    bool
 	OverageMicros int64
 	AlertAt       *int64
 	AccountID     string
@@ -1141,6 +1162,7 @@ func (q *Queries) SetTerms(ctx context.Context, arg SetTermsParams) error {
 		arg.ValidUntil,
 		arg.Overage,
 		arg.OverageLimit,
+		arg.OverageOff,
 		arg.OverageMicros,
 		arg.AlertAt,
 		arg.AccountID,

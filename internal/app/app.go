@@ -193,6 +193,11 @@ func (a *App) CreateKey(ctx context.Context, accountID string, p keys.CreatePara
 	return created, err
 }
 
+// VerifyLedger recomputes the ledger and returns what differs, for the command line.
+func (a *App) VerifyLedger(ctx context.Context) ([]credits.Difference, error) {
+	return a.credits.Verify(ctx)
+}
+
 // Listen opens the address that the settings name.
 func (a *App) Listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig

@@ -33,6 +33,7 @@ type Balance struct {
 	Overage            int64  // used beyond Granted and in the ledger as such, since the price has changed
 	OverageLimit       *int64 // how much overage there may be in all; nil for any amount, 0 for a hard cap
 	OverageMicros      int64  // micro-dollars for a credit of overage
+	OverageOff         bool   // no more overage, whatever the plan has: payment is overdue
 	TTS, STT, LLM, RAG int64  // used, by category
 	Held               int64  // for reservations; counts as spent
 	Requests           int64
@@ -85,6 +86,11 @@ func (c *Credits) Current(ctx context.Context, accountID string) (Balance, error
 		return err
 	})
 	return b, err
+}
+
+// CurrentTx is Current within a transaction, which then holds the period's row and the account's.
+func (c *Credits) CurrentTx(ctx context.Context, tx postgres.Tx, accountID string) (Balance, error) {
+	return c.lockToChangeTx(ctx, tx, accountID, c.now())
 }
 
 // lockCurrentTx returns the current period and holds its row.
@@ -152,7 +158,7 @@ func (c *Credits) firstTx(
 func (b Balance) standing(plan plans.Plan) Standing {
 	s := Standing{Plan: plan, Monthly: Full, Overage: true}
 	if b.Cycle.Source != OwnSource && b.Cycle.Source != "" {
-		s.Monthly, s.Overage = Bridge, b.OverageLimit == nil || *b.OverageLimit > b.Overage
+		s.Monthly, s.Overage = Bridge, !b.OverageOff
 	}
 	return s
 }

@@ -143,7 +143,7 @@ func (c *Credits) termsTx(ctx context.Context, tx postgres.Tx, b Balance, s Stan
 		}
 		b.Overage += over
 	}
-	b.OverageLimit, b.OverageMicros = limit, micros
+	b.OverageLimit, b.OverageMicros, b.OverageOff = limit, micros, !s.Overage
 	return b, nil
 }
 

@@ -57,11 +57,12 @@ func insertBurns(ctx context.Context, db queries.DBTX, b Balance, ls lots, burne
 type cause string
 
 const (
-	lostByExpiry   cause = "expired"
-	lostTakenBack  cause = "taken_back"
-	lostReplaced   cause = "replaced"
-	lostPlanChange cause = "plan_changed"
-	lostByLeaving  cause = "left"
+	lostByExpiry     cause = "expired"
+	lostTakenBack    cause = "taken_back"
+	lostReplaced     cause = "replaced"
+	lostPlanChange   cause = "plan_changed"
+	lostByLeaving    cause = "left"
+	lostByAdjustment cause = "adjusted"
 )
 
 type loss struct {
@@ -130,7 +131,7 @@ func leftOf(ctx context.Context, db queries.DBTX, accountID, subscription string
 func setTerms(ctx context.Context, db queries.DBTX, b Balance) error {
 	return queries.New(db).SetTerms(ctx, queries.SetTermsParams{
 		AccountID: b.AccountID, Period: b.Period, Tier: string(b.Tier), Granted: b.Granted, Included: b.Included,
-		ValidUntil: b.ValidUntil, Overage: b.Overage, OverageLimit: b.OverageLimit, OverageMicros: b.OverageMicros,
+		ValidUntil: b.ValidUntil, Overage: b.Overage, OverageLimit: b.OverageLimit, OverageMicros: b.OverageMicros, OverageOff: b.OverageOff,
 	})
 }
 
