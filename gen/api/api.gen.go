@@ -495,6 +495,36 @@ type AccountList struct {
 // AccountStatus Whether the account's keys are accepted.
 type AccountStatus string
 
+// Alert A threshold that was passed.
+type Alert struct {
+	// Limit Credits of the period then.
+	Limit int64 `json:"limit"`
+
+	// Percent The threshold.
+	Percent int32 `json:"percent"`
+
+	// RaisedAt When.
+	RaisedAt time.Time `json:"raisedAt"`
+
+	// Used Credits used when it was raised.
+	Used int64 `json:"used"`
+}
+
+// AlertThresholds When alerts are raised.
+type AlertThresholds struct {
+	// Percents Percentages of a period's credits, each once. `null` is the catalogue's.
+	Percents []int32 `json:"percents"`
+}
+
+// Alerts The alerts of the current billing period.
+type Alerts struct {
+	// Percents The percentages at which alerts are raised.
+	Percents []int32 `json:"percents"`
+
+	// Raised Those that have been raised.
+	Raised []Alert `json:"raised"`
+}
+
 // Category What credits are spent on.
 type Category string
 
@@ -1402,6 +1432,9 @@ type AccountFound = Account
 // AccountNotFound An RFC 9457 problem document.
 type AccountNotFound = Problem
 
+// AlertsFound The alerts of the current billing period.
+type AlertsFound = Alerts
+
 // BadRequest An RFC 9457 problem document.
 type BadRequest = Problem
 
@@ -1687,6 +1720,9 @@ type CreateAccountKeyJSONRequestBody = CreateKeyRequest
 // SetAccountTierJSONRequestBody defines body for SetAccountTier for application/json ContentType.
 type SetAccountTierJSONRequestBody = SetTierRequest
 
+// SetAlertsJSONRequestBody defines body for SetAlerts for application/json ContentType.
+type SetAlertsJSONRequestBody = AlertThresholds
+
 // CreateCheckoutSessionJSONRequestBody defines body for CreateCheckoutSession for application/json ContentType.
 type CreateCheckoutSessionJSONRequestBody = CheckoutRequest
 
@@ -1899,6 +1935,12 @@ type ServerInterface interface {
 	// SetAccountTier Set an account's tier by hand
 	// (PUT /v1/accounts/{accountId}/tier)
 	SetAccountTier(ctx echo.Context, accountID AccountIDInPath) error
+	// GetAlerts Get the alerts of the current period
+	// (GET /v1/billing/alerts)
+	GetAlerts(ctx echo.Context) error
+	// SetAlerts Set the thresholds of alerts
+	// (PUT /v1/billing/alerts)
+	SetAlerts(ctx echo.Context) error
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx echo.Context, params CreateCheckoutSessionParams) error
@@ -2263,6 +2305,24 @@ func (w *ServerInterfaceWrapper) SetAccountTier(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.SetAccountTier(ctx, accountID)
+	return err
+}
+
+// GetAlerts converts echo context to params.
+func (w *ServerInterfaceWrapper) GetAlerts(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetAlerts(ctx)
+	return err
+}
+
+// SetAlerts converts echo context to params.
+func (w *ServerInterfaceWrapper) SetAlerts(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetAlerts(ctx)
 	return err
 }
 
@@ -2891,6 +2951,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/release", wrapper.ReleaseReservation, options.OperationMiddlewares["releaseReservation"]...)
 	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
 	router.GET(options.BaseURL+"/v1/usage/statement", wrapper.GetStatement, options.OperationMiddlewares["getStatement"]...)
+	router.GET(options.BaseURL+"/v1/billing/alerts", wrapper.GetAlerts, options.OperationMiddlewares["getAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/billing/alerts", wrapper.SetAlerts, options.OperationMiddlewares["setAlerts"]...)
 	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
 	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
 	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
@@ -2914,6 +2976,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 type AccountFoundJSONResponse Account
 
 type AccountNotFoundApplicationProblemPlusJSONResponse Problem
+
+type AlertsFoundJSONResponse Alerts
 
 type BadRequestApplicationProblemPlusJSONResponse Problem
 
@@ -4418,6 +4482,245 @@ type SetAccountTier503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SetAccountTier503ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlertsRequestObject struct {
+}
+
+type GetAlertsResponseObject interface {
+	VisitGetAlertsResponse(w http.ResponseWriter) error
+}
+
+type GetAlerts200JSONResponse struct{ AlertsFoundJSONResponse }
+
+func (response GetAlerts200JSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts400ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts401ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts403ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts500ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts503ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlertsRequestObject struct {
+	Body *SetAlertsJSONRequestBody
+}
+
+type SetAlertsResponseObject interface {
+	VisitSetAlertsResponse(w http.ResponseWriter) error
+}
+
+type SetAlerts200JSONResponse struct{ AlertsFoundJSONResponse }
+
+func (response SetAlerts200JSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts400ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts401ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts403ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts413ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts415ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts500ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts503ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7597,6 +7900,12 @@ type StrictServerInterface interface {
 	// SetAccountTier Set an account's tier by hand
 	// (PUT /v1/accounts/{accountId}/tier)
 	SetAccountTier(ctx context.Context, request SetAccountTierRequestObject) (SetAccountTierResponseObject, error)
+	// GetAlerts Get the alerts of the current period
+	// (GET /v1/billing/alerts)
+	GetAlerts(ctx context.Context, request GetAlertsRequestObject) (GetAlertsResponseObject, error)
+	// SetAlerts Set the thresholds of alerts
+	// (PUT /v1/billing/alerts)
+	SetAlerts(ctx context.Context, request SetAlertsRequestObject) (SetAlertsResponseObject, error)
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx context.Context, request CreateCheckoutSessionRequestObject) (CreateCheckoutSessionResponseObject, error)
@@ -8042,6 +8351,75 @@ func (sh *strictHandler) SetAccountTier(ctx echo.Context, accountID AccountIDInP
 		return err
 	} else if validResponse, ok := response.(SetAccountTierResponseObject); ok {
 		return validResponse.VisitSetAccountTierResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetAlerts operation middleware
+func (sh *strictHandler) GetAlerts(ctx echo.Context) error {
+	var request GetAlertsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAlerts(ctx.Request().Context(), request.(GetAlertsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAlerts")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetAlertsResponseObject); ok {
+		return validResponse.VisitGetAlertsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetAlerts operation middleware
+func (sh *strictHandler) SetAlerts(ctx echo.Context) error {
+	var request SetAlertsRequestObject
+
+	var body SetAlertsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetAlerts(ctx.Request().Context(), request.(SetAlertsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetAlerts")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetAlertsResponseObject); ok {
+		return validResponse.VisitSetAlertsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -8882,278 +9260,285 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L37c9s4lj/6r+DyblWna2hZfiSdqH8Z5/WdfJNOso6zvdtR1oJISMKYAtQAaEWT8v3bb+EcgAQpUi/L",
-	"STqTqa7dmOIDz4Pz+JzP+RwlcjqTggmjo97niH2i01nG4N9nSSJzYew/r2mWM/uPRDFqWHpmol503D1+",
-	"cNA9OTg+uuh2e/DfH1EcsSnlWdSLhjzLuBj/nSZT1jFMG/vbJ8OUoNmLNOpFSa6NnDJ1cHocxRG3l2iS",
-	"mEs6TI6OT6I4EnTKol50lkxZFEfaUJNruMnwa7yi+Iw9ca+x7xR5lsWR4UxFvWikGItubm7iaMJoyhR0",
-	"6pwZtTg4Gxl7y+coZTpRfGa4FFEvescSKVJNjCRzyg0ZspFUjJgJI4J9MsSoRSeKI8X+zLliadQzKmdx",
-	"pJMJm1L7upFUU2rHhgtzYns1pZ/4NJ9GvZMH3W4cTbnAP4/iyCxmDO9kY6Yi287ff//94Cw3EyYMT6hh",
-	"yy080+T8+RPy4Jf7XUL1lV7dnCn99IqJsZlEveP794tP2nETYxyaGVV0yowbHTflL56+EG+pfWzp+4JQ",
-	"vOcnTXjaIb9PqCEJFT/Z0SJSMEKFnjOlCdXwp7E3pJJpIqQh7BPXxjaa27fN7DeKeXYvfpFu2qcHpzCi",
-	"/s8j2xtjF1jUi/73Q/fg0dnBH/TgX5cHH//2H9Fy7+Po8eIJNWws1WK5p29EtiC5pmNG5IiYCdckcTcX",
-	"7f8zZ2pRdsD/HoXt/Q/FRlEv+n8Py412iL/qw+Lr2JiXbLN2XLHWJlyxBYzfZt9/yRYvnsLHnys5bfn2",
-	"3E7ghM5mTLCUUEOkItTuH2yM4VPW1pqRfWvj/kipYQf20cZ5eZGy6UwaJpLmMTkjIJDsgCxkrkgykVJz",
-	"MY5JLvifObMbGBpnlxHThtyj5P37F08J12QsZfpzhzyXihyfkonM7VIlyooFMudmArtd0ynDb/TFmBkN",
-	"F0dcaeOWNxnS5IpQkdpVPeFi7EZIEzPnCfu19hZ8M7X3MlW0itsvnx4fd4gd6L7QeZIwrZkmVDFyxWam",
-	"B00b5ZpmJJlQMWbFB2OiJeFGu6bDuwSbE7sDpjPT6Qs/KSj9ylkJRvfADu8qidG+vf6fg/+vbVvBsmqV",
-	"IHb57l94+IX/ZQTHKz7lZrlv/5BzMqViYdefYiZXom1nZPCCsHkpG9E8M1HvuBuvOEeONjhGzplm6pra",
-	"Rq2aB1Xetv/5CF7+BeflQm4kxIpzfY38MnJ76XVj+6pnUuiKFvVc5iIFDUoKw1CrorNZZs95LsXhP7Vt",
-	"bFUBe/OyTYD7uw69jmY/u5nML5+4iWsjdTFh/nTvRDexb/prubb1MyWHGZv+rb0XpQYp0+CwvxTSXI7g",
-	"7bY1BlXHiwlTzIo0IYnOk0nZKlxITBvQIBX787J79H/Pjv84+a/T3+//94P/+eWPh2ePHnefHD09fhbo",
-	"jKfdU6sWmsx++rU05Ln7pJu9XIneFVuAItRznektN/Fm82F+iy9pGeaW3lktgKbn2MO9DjcX1zTj6aUb",
-	"vdpghyeS3dhwb4e8Y4wwpaQCNRP/FfU+fI5GnGV2/NmnGVdMvxBP6UJbKcW0VVSiXjTNNcgQashUakNO",
-	"HtyPbj7uPHvdcvYe05ScF71YNX/1Pu9t9sLhkqMRsbOkaGI6ZICDNCBWgGjCaDIhMFgd8trpCXOq/VGO",
-	"E45m0ntBrynP6DBje514Z4XBIk6kGPFxbqVwMP+uAX7uy5uIFCgirSRnaufNd797Uk7fO6auecJI2N/V",
-	"09jSg/3M5jswIRv6fm/Q/N3Bz3F5Qio7wZWb87Jb9k6pUBGEAewLfNBpkIqPJ4YIOSf3BpXHUHVrt1mb",
-	"uuruPgxvhe4+kWKU8WTP0qTUIC+5uJwpOVZM63BVnRWbxCnVXJOa4mlHXRueZUTlQnAxvoV4f1SusKLH",
-	"a6RDSx/2JyVs67zRJsa61Jtolsk54YbcG9gBHRBNFxpUFFwydIux6ws3eOTeoKVLuKLsWlAs5UY/+zSh",
-	"uTZsvwd6gi+/ZMXba2cMu2bCbjFtNJla9cs9YZVKQRSbUi4IdyLH7ScyY4rL9BYL47hcGG/pYmqbcO5V",
-	"0dULZLlD+1kav7X1/d5g6ZOFDKECBAmaTnIuCBgQJGP0mmlyb3DFFpdw6ZJ9ShhL7aPVM2euuDFMwJnz",
-	"zE7FnUgGmGQQl24LFksAvmkX9uXD5Gh0TKFRiiVSpaVGXjGTZ3SRSZp+UalQa//+hAG8GMysLTrup+pO",
-	"NHDsapv+7ZVSMqGlogqPfFklvN7K/c1IawfJvUHtq+VR3q64P5dqyNOUib1O0lxJMb60coEJw2l2ecXr",
-	"U8U1YSKdSS4MMfSKaUKJd61bgRHjmQNKiNW8jLxi4haTGChzZZ9XT2JzL/Y3leWb7eyA1k+GubFnr99T",
-	"9osx+Mt0ImfMnsZO5bt2nkz7Kxyrc25Aq5OjEUy7fcgvFvt7rmdMpE59/wejmZksdrLsi8kuQhvyaptR",
-	"wW83DcpZBiMxZ1kGraw6VM9Zrvd8+oeqhz2LFH6ivlDrWowVhfbGRjHo1ufuS/U4OPzfi5mSibVPhxkj",
-	"z4ThZrGFhhj0aV/LdufhsPMpMI72zJqbe3YU4JsvwZINJ/CdnDKnTlghCXvamogyV0TzlHXIf+bSYLSs",
-	"MJDTW1iNgdHv+0vegSVFnrnGrTb/Kz3Zk7244yCgV3x3J+A2AVjUIp2L+n7XjqNz1NinMEQK0Va7qItg",
-	"a0a1ea/xzXiPc4K+VTLNE9s+gtGCmWIj/inqRbOMDvWlvrrM+DWDN3U6MN/UsMJD7kZBO9f1nItUzl2g",
-	"Neo96MKsWIkc9T5ExmhYAib6uMV82Wa1nAwQKsPBvxMlyg7hZi5MF7T7cppTtWl3qzf5YX6LmuuFlK+o",
-	"Gu/Xk+W04ksj5WUGb69prEOZgl0MPzqj6Yj8xh/vPu5HgbLjnI7u7CAXUpJXrhmrpmG52fubihU9tpMB",
-	"tvOdLPvNlvzejPgdVv+XWvnVPpJ7g8BogFkIgnF3YnEHgbZLzYzJlj0vwS3Q9iFjgrh7Cc0Uo+nii1rZ",
-	"TW3ezzS9MKBE+c5VFKhEagAvKJYxGmhZNS8cTybbu+FKF2Z1yvdw4pewmDo+qsCb9KIsmxYnv4569si3",
-	"JizirGiWXf7yS1RRA0Ll4ei4d+SVhwlEdkD5Ah1B6evygxhkrykO4OYEmEFmV14uEpllLAH/YneLWQ1G",
-	"rT3uUtxSH+g7EXPhOt1M5FVa+CXlXXNT7yhgWZ+Hd9YgBo1vD+vdGuR0zJ74tXzUtf/boidla9rWEXhK",
-	"oeXvBc3NRCr+r30bxC74WLom6lK56rQow667L5uj0NwN+rVZmDRo6X6WzWsZ9BEkagEhCTtM7uXiSsi5",
-	"iMmUa9vSNCaKXcsrltqHUGilP3eqQbEmrOSqyNjS/dDiuwq75pXwZmXeMRhImmOBHXKhFoSOKRdfK94a",
-	"Nn2PwbDVvfaRCq4JrAVChzI3YEaXa6g2OHuKkL4XOp/NpDIs/Y2lnF7A2Ox1LRQfuJzaL1zC8IeuFSZS",
-	"6Cso9FSTusi8hQVzPxQKRUMIdJVcYENWL4fG1u/fiAEv9VK/y8/UMel1OFvh83aoUACtzJScMWU4zk/g",
-	"PKk///uEYYjNK/mA08D77Ys2wX4V2PeGlytGHNZAM5FqwsW15AnTxMgOeZ1nGeHQbDKm14wIKQCUVoFj",
-	"nvoPfvBfjCORZ1n08aaKrK9//n9kriBoyFMycpAEH7rY7Nvgi2v9Nk83BJ29eGoHCf1Kqx94be+5Kdfx",
-	"Rq9/hzffNGUGfG63537S5dqhxk2TGxg7XLTAvOPhJdg1BOnwrG7G2DcNE6YlrO7JBXcYzhIv+cGOb2WC",
-	"3RD65ebeXAxWQ/fjYOl/LNatHP6TJSZA+r14uh7xD03xIu9DxSL5GK8Acz6ogDnhsRLR2YjnLJr1iuvG",
-	"HT9zoHjXvoYNn1JDV869jolgc2vjAbobgKCGTfXGKEro8gt85KjcJhFVii7szxOqf5OKNQoFMEuLqGIZ",
-	"/h3DBnRvGkqZMQoADsE+mSe50lI1d2qQwI8DBJ24pBV4Ha5miSIuo9YQXtrlD1YImNqKhHGttKfs6Ir1",
-	"9a7Yza1DESy2K7ZAJDxNEjZzcpiJfIrrzicB+XBc8OFyBbXndyDW2cEw7Ffsa+ywhF8p/dGxM7EVHTd/",
-	"aMKSK5mbALxJ05Tbj9HsbbAoRzTTLG5qjLHW1dBeHjJiZAzpBXNYHQWe3B4Xy8caFQnL3quGk+ecpVyx",
-	"xJD356/s9OOtWWGgVoT86cM6/Hqpmy5FYaNvuXtHeUZmCL3Z5YubSM23lKeNktMLxrLVcTBaTSvVz+M7",
-	"pjVHDa/pLLdz5ZW2XCM4sjopGl/Qdvbw1G9S/0XiniD3Bom+7HQ6g5+JVDEeQQ4yap+ZZVTE/mGrmNEs",
-	"eHQ4c8+2n03B4OYr59F3jtgu19532n30oAmBH45+DuNdDkTjeMvdNosuAnGAKOsRxkGEeAzVwLnwBjMl",
-	"r3nK1AC2EyWDP3MKHvxBjM4+NDKooZkc54zMlFXLOuR3biZ9MRgu5NWAcEPwuADlvPAL2jcioK2LoM3q",
-	"ErDPVlI7GrsDvgB3VDtwl2+zFYFFULj5SEgCAbdZqlngJmyUidyB9CpaLxfmwWktD8X9L0hH6S6no8SR",
-	"zM0sN//pRr0hPwN+R1iKxlQoWPODLJsO9tUIP6JNfZZ+vFPCTWxnmIvqomg4KDdIU+m05KnE0Z+tgwEZ",
-	"RHkyiX0bcsGN3+xh/uHtB6W2WYuF1LhLQXt0p/huR9xZoEVLZ1ktS83dDKgGSymYn5Pq/Pzv3/t9/fFv",
-	"f/f/aJyhqjm1amM983duadvUhh8ebB96QO3sNOwgQ1aMOICRWfpi1iAPztJUYUKiVEQwM5fqSpN7T148",
-	"Pf8ZbSEHSiVTuiBDhuCVkZLTDjkTi9jalRkbGSLzqmodHiSPKpN13LCZntODUa9z2DJVNf17yoX/c1kZ",
-	"r0Aj6r19UmJyqx0DBdNuSFoPaZLX0iFx5QhwYuDGrPV6k626gQhjgg4zllYOFMyla1emrzBEFSrQy0dI",
-	"NYtnaVjsVZILwzN0xS6g1/hP21U55abuJGlIf7+/Om0xjqbMUG+vrdo+v/n7gu1WDEj01P2rPiov2QKS",
-	"cqDxkLAjIaVW0cQw9BUFi9KvpBYR/7/9/qdu96Df/3Q06vc//TJqWZoVIMzK2FdxYwCHaTydGzecVB3y",
-	"7JqphcsMbtt2K6Mm9qvV/fTLqt0UR5hr7X62K9HKtBb5lbbkcYNwsv2yWs4/c228zy3GoCskONM5ZlE3",
-	"HBdlQLPVoWc/oY2caWLFFxfj0ufFK8ms9lVrXH27eb9cmj3ET5utAdvFK7bokBcQG0Fbj6UYc5YiYRtp",
-	"80X6XVOu75QLq1Faw4VeMz8yG71350MNHFdXbBF4rIoJK5vbcuo1q6heSHuVKFfKmu3LUJPqQsk2EPlU",
-	"2f0E+FCfhuJQHXYpWgvNhSabhfpqJRifXNOCOVPMA0AX0pmXeL6A8aIYdJSlHfLK7W+7jNGDZH/1vtst",
-	"W4cJKHa2148QCJaAGCWhM5/m5oeHvAYP6ZBlck66O7THw5Obm+KNoa1eWjdNEZ3s0/DLAWhajIA2fQLB",
-	"nEaZXEJBY6INLCA7XdaImdJkwgVoqUQxWnNhYX4xpNHrKG7MifbXSjdXHDnIzmXhLbIXWxM9G1ITozhK",
-	"nNehlr/XlMW1lNOznDnSnhDYCgznQuejEU+4fRcceXCxhj5uDKMvJzP7K5qPBTW5Yih3Lv1IKWkodsZe",
-	"dRFl91c1bcpdDDs3ZWYiU7jklGVYa1rzSlKDFXLy0o+2mze4WL6qCcPYBjIJr3vIUu1yifdyS2GGb2Es",
-	"1ZfO5+bCA5dTKuiYpZfDxSWGB+AED5dEa5yyOX2jyQsaGENbRaFqQYWQGerjciRqe1KSOHrOWZYWcPkm",
-	"t4d2aG7EjLm07aWDxKW+Nx3i8FNMCkYlKxYx6ny707uhedygX3DG5CxjoXAJPnM/CEe0eOiwN6uP4v+j",
-	"6K42f3F4SDLm1wzcmVRDQC21yp5dnzGQ9dArRuicLhpjts2agCdbAfBA2zGzztI6qP3QYHatVzEXXnnE",
-	"g6/dAFwZO4ZN1ar0L+DwBU3/LBw+bwgINqaGX7PwgJkpOZU4VfbUKJ5p3LqKUd3s7140rjUS+i2JZkwT",
-	"bprixrc1o2pL1iXA+WVRNLx16bK2UbUmR+oUpprjlmZUJGt1Xq+krnKpLut3dieIX4sJcwrcAn+0G0EU",
-	"O2FpPa/z4RWD4nvQNCoubaxRhgU564y4jKmG2EZLHO8sm9OFJvIqXIXyqmG91RruXtjU2nbDMS708jVW",
-	"4r+bi2stxsWHFbbGt3w3/rOw3c/t0eW2ofeYhUmgVWOLe/TiSmfaX8UjEWZ9rV0ugBuw6z8ueH0omXKR",
-	"G0aGbMJFWukI4mTmVO/Qhds4AzfBFfkctiYZOGRjjpQaTg4670yMZ18ix4LbBWPIcNEKofj39gIuOYGc",
-	"+8cNeyilqj6hYD22HAaNGKWSU7BmSQSZCivRSfcrMtk+tRac9JIt1gGTrthiK1CSvX9HQBLkQP4AI20C",
-	"RnrF0jFTz4RpggWdCcLsL77VGdzcoFNMm3Gob0beDdYjqcwyqnRM2CeamNh7zfAEUdbMZ6mVKZQkCD2C",
-	"L7rAZn0ln3Y79pSrLeOTbsPKpG3CnBvbOaZYWuvbhqc/zTVr7DIlY6tqwxGOTAvSXsyk1mRuDQg5chy2",
-	"YRwbLrvRQp6swIth9bGBnIvBRsZzq/59NpTXjHQdjoobUL81+OfQP1n8ANwZG2nd60/5uTPZUf6W4+Oe",
-	"23zI4bE2DBG+Ez2zONbI/wHa6QYHE1+LTYIvxLhYpNZx6Ob1Xt+CFKYZMBx8D5W+5m9KlXJBM//hZX/+",
-	"cmxxjUu72Zx9vovXxF9YLYIDuQK4+hs4HM1bxRO2kaCwggDWsZMYdREAEuDhkkdsnXHFiwwgEA3FPIRG",
-	"NG7tNdLSZ0Y0KCTUi02rvf5KBrBwBm6zuc/EZGAX0cCt0lyA2iKF3Y5zuojJAETEwKoz9mY3PANYDMiP",
-	"FjJkFAES+JYOTU64YrUJCT5oeG1UBmGa3B/Yzbct4bMCadx6HrQf6nZcOHN7J6Nm+7M9PLD2dsZTxYCG",
-	"bfvDHa8vH+ut+2jvJ/hvgXXQ7I78vH5LL69isFcWMidziiilK8ZmJSk4BGhdPpUmYwZQOfgVeD6vmeIj",
-	"bxCEbbnfLRbLwtofeg3rcVMU/XUBdKguTKtXN3rnWlEOoUCpUXt8vAsMRIHNbdpWGfDa4VmpZWb3s5L5",
-	"eFKAYsNdrQ1VBvC8M4XEzDRr3sxvMypWWE6GM0W4SLI8ZU1ZQlSphZUVv0lhJrr5DJl4qm+gMpzCnV6k",
-	"eVS5NnThIsqr0TFHx2u9F/CFbPFkIz9jIqcsWJnw7O5B6/PGShRP3ZllFx98BXu9FLnukK7VbClOtguu",
-	"TKhKSUJnHoLrGBWa4uupzDE81dBWkU+HDW7Q2lhVOxIvzW+ThHkLuOpdwfzMxcYRnf2TJhkXV1gyIGM0",
-	"1Y0ofgR9NCLrzwShQy2z3DDy/vxVTHLEckwYUXnGAA0xKEHuA0Qvo2fU6WwzpqiR6ifkRnBkq9th8W9a",
-	"x+nWYPm7x6E3TrJLTGwa7/PnT8ij0/u/EJcHSVKZ5D6HoSYvHDJgJUq0gBDclHmfa8EEa0N8R93Go81T",
-	"dW8QScT95ziqHVW+nTO44tJvDAFM3cb6ShBrXa+uBGmtq20Rd2NMaKalh0f/94HbowcvUh9sdRRc9nC2",
-	"tpg90Km+gsGcsGxWH8Ljh015Li0RDtukf1xcvCV4w2qxfv/Ro0BsnTbHF11yblswJgc0+lyqtBGj2Gqo",
-	"1GhRIHI/4gwrmVgTHVJJcG3HkJhfCnKZVkVwrviBYiOmmEjYemu8noPjcoyhn0GSotsFMe6fcCE07dXz",
-	"0Im6Df7ZOaq1xOPa05HZUYXeIiFZkzj2vGXLcql8BQ2eX1m0YzlI0QiCrdGj1T+Nw46WCN5qG6Hx9tVt",
-	"ePjgdIPSIeHEFSNQb1bj/DhCW+CrbXarAbcq1XZjakMRw7/Sx1bmz/wF8mU65LWP6LqMLans6eUS7TZw",
-	"KrW5Y0rq4LoEeNAkARxJz8YBILPCVERXJWB0mIvg2QeUB0Y6Ymo7CsIdJbyss9I8AzIB0GZ7yKn2hs0c",
-	"ZdtlGW2vC2+RQITRL7sMIZcsJcPF2nSiHVKEdsJ54iZdNfQhO/Xmw6+s7ayZXneIoxAwxb6BLaI3OJKb",
-	"fFpBvbUA+WCFhlvXlcVW6f5aEbYutAMd2Sq4g0/sGN6pitfvKdBzfId+opBSbD2yeQLwPakAidMQ8Sl5",
-	"2LYgu9j/eeMKyKgxS61tjZk5jroa8aA7SIaCLW7j7Wv/nEt1RYYskVOmN1KrN0FHTGSWkpFCQJlm2Whz",
-	"KTRpxGYWVdm8X8YeMA7c2T5MR+1H9IYsdkXOxxbHsSPTa5z4IUvolCFSBlCADscM2rsdNV0UI/SOKeQQ",
-	"SKhwLIVDFq4R71hzzH0lmjiAG3usdJObrUL11+ptg0UC3IvONTT3v4BHSKqgsoXLdUC8liNAoK42j1vy",
-	"twT+8wLR/iKA17+oHSc4DbEfmfJ0CbscLuc10qcZtLBUgK/mng24F7cAL9in1oIXsG3s1rBe3KxWZtpZ",
-	"nk+kZjjXJZEXRoUZgIPs+nWJ+h7CsowE/+bEbljWETrs0E875GEfbSV8ATIfwOVXiV/A40LFUajbOIZq",
-	"OrqsQ1pjpqyL6l0w9duJNmOyil3rMjZP7PjUdgZUl9WSZFKMNzgT9mDrlhKhQals3txW4aVZIxNZYfl5",
-	"/zboWW76SqTjDmD34gwrocTgV97hyE9z5Fpbbf6hOQDKvSfMbdYS26zXcjA2N2G/ijVRfDSU9+UgrVoE",
-	"u8YJeFlD5ifteyP9eO9HFta6Wr6isUOQJ7Uz2YBdpbb98Jbl5strpjI6a5ICSzLAx9gKEWAlAAJnrSID",
-	"MG1IlwUyCCGdXwIcEnbZyjxLyYReM68loTYxlGaCxFJ6QhXrCzNhXKHeoa06bXeqwZRbYHRpFzIPuqcP",
-	"N+DYaBnj5oRoBwJ0Il7Kq6LrUrCftNWYErZZavSPtOQt0pJX5T8hJLYF9tKEwu0RWkDcCuBbTCABj7vV",
-	"XGU5iyG2A/ynkN8K90P2KD7SF/a6w0ThulzNUAbd0z3M+fMImJ79SJkQ6n9t0uzfMXPBmdqVcgQC7BD1",
-	"a1DodqZBhAcbZwgMl9swr1XMFOeVZiJtDrQ+kdoMOl+H7WkjT/QP4qbvnbhpeQuUnOfbbtYi/yZAXyyf",
-	"2yEje5snbYm0wMfY6lk/A5Fn2cAxyjsy9lvl+XwoRqfNdVjrQ6MYsefytDF89XulfLyRASfsT7r0KzVk",
-	"OK3KLdyAacHV5OcaPFawvQJDToO6MnUq0nTDOFNCleIsfXPN2nKhGVUZL6I8CGPe9OWZ1M3uIDQpvIeK",
-	"g5qGrIa68Fe15FSJVJ+txLSnkL7nqvJt6i3MuGgyMSBpVMcAeHZI8YLY4o2HPlfZR1w0jOtqeFNgXPjW",
-	"GM9uk4d/CzD1ziBqQNytHPohG1Ox+ZB7Yo9VI/He6iqPFaNXqZyLJS2gAC8XjSsWSLH6qmvcz3TsWT9W",
-	"Jccix1wRxW6WpE20W2GEu0pUZzAbQizI2dsXxJp2XIoCbOOqIdApS4mPyWQSih9Q06bWbxEkBt15Hcdq",
-	"O7A7jMRu9dZWEPqaUT9nCeMz00JEfSXkHOACzVAsZR++bpI/LjXZzlyTkFmCPrj3NDY2yFJZ4feulAz1",
-	"RC3N/L3lwbphuvnMAVxXkuJmKD3/4lzoeO9TrmcZbTFTwdzYBCvXQi/8bIOoVAl4gBm1PUbElEi1Gx+f",
-	"jU6L/R8slK1zYJuZjMOxCP1UsCAaid+rHWxazyvR2aUGW2rU3vYcKca8IN4Il/1+lt7GveRZslFrKFUj",
-	"n+UKgGv9K7EjWJRCdiElx6gw5SL8zNGXogoINtDiK9IEfCjSdnGVxdGng7E8KODUGXABdV67f3z48BHf",
-	"/jEK7jzg05lUMHkzalsajbmZ5MNOIqeHks74QSJTNmbi0L/QNq58XF/x2YGc4aQfQOFquwAhd/guKAb8",
-	"0ItlroG9mx3rBhS+8QVHs5X0YFeW0J2IDWD07UmxrRRcN5z26c4Fn7IvOKQhNUHtLAKR4yLbSWEl+AdK",
-	"oksA31RWJsJipGBvRlHvw8acB5+jYGiim7Xj5R/9gsO1DStDhSmh0TP+ky7I1+3NPsVkx5EMCRe2Hcri",
-	"2S84lrtxQhSDwwpyiP3zQSyfLEvEEOsPG/jaFxvPJj/a+xUUbEXuqfcybsg9Oixs2S0t33gHy8DtjifN",
-	"7ATwBYdErJGcxsQAesMlkGkTuGogU+7W0JsAo1n0sdbgj21T8jgcw3Za0JgMF6W3lVwAb1qaknxm9UZf",
-	"G6Jjb23w4GdZQy7QKyrGuR21qUxZtgt0WNEGXtV3jKpkQv7MmeJsl7dq0zC/72aMJRNg1GOfzA5vNU3+",
-	"3Qv2CavTwNtvuwzW1dSpzfwaV0yjoVBW6XfkCIVNC6GVRhySqWzxKioJY8f1CiNEqr64ZYURcqsCI7th",
-	"o36UJWnDqzTirWKCJxm6rHXh//AnaocU5Rtr8Ksi/Uwxg8GfCrqP/Xn5MDkaHdN64vWXwWNtk4dREn6d",
-	"3CcpXWhCxxJWp5BFwHSUm1yx2IeB7jtqMAiaZoxZC5y8lvMd6TG/h2gkeW4bpOgYNrxT1MKh+LKxyl5A",
-	"DYBjZaBwkssnA691nnKJv2ljBjHhohzlcnxjf5DhJdvDOylSU037WH1mPKYmmWx7cNgNTTOf3UGeUZec",
-	"7vwFdp4SOW2qRABPrM78cP6fSr3CjbTw4CBcig2tpINsQjnqNeN2zjScCmsw6B7PuId86A3z67pBZpVi",
-	"o51o4FclXy9qL9+RYnkbZKWjYkGWcoTwuhWG2F1aQAggXYiAv2Mr+GV78uBWec/VhMClvE3vEfYZVqDX",
-	"wyCu537laSUruBi71fjb+nrVaxdscaDrprhRyzvehInRTh1wvbcdVUS7LbDlPnabrGE3r9zAvp2tI/LW",
-	"Wrgb2K+UDPPkiuHy4k0Cba8aXKV0A3lSQIJdbinqS9o4rLdVwkSpOjtq5ClN2YYghEIRWoGuLPTXgvVA",
-	"kLGS+QwTNoHv0yo4RXDBLgPksCvKgWzFWhivSCkP7fKdbEGqVvll3VwDsamGBfz+4smmqtcyVbMyNQJu",
-	"163WVXnBp0yDftDWdXltTTG7EMljaKwul4D3QxTrtyhD4rSmTTMwwf2jYyKzdPsMzGB7LeMz1mxbaFLT",
-	"6PwXcEa1lRapeugDvx6uTD6yQ2NtzEUog6ESRq3uhGLX8qqSzxVHKdcYG2guMtJcn2NWK4OhqGFYQYOl",
-	"LeVDGmpsNMUGcShuUecuMFaLzTsv2PM9pVcqPXq6SXHRazl6oV7pLXJ2XCIc5OzczrLsi8K0dOuh8CEA",
-	"NJv8RlPmc88h20tVLC/wJ+zD7OSzFkgBxktLsFQxP0lmV1WHvIblAP0FTD6yQwlMADzIuK4bRaf3NwyR",
-	"tlvIK5HuYLaZamEDoDXdAVSjPW58A/96vcYBW6wQF7BHmnV025VrplKemA4ZgCRAr9TAKuUDpPNxSBiM",
-	"QQ0KMTEg2l730hbgeOQMlWGagRWEJbLdHftzSG1iMASScl2QuAwVWYutQKIuR4ZrtO5IQrZTAa31Gdsw",
-	"dF7XQBK0dqz2bfO2SrkTsjn49K3GRjQEfHdKCffyDUotNn1oLzniDYHmcDI3iTXv7De7sttvy3ppchQk",
-	"ORerEqRNIqeugObScMHO1Xky8TCWHVbLLkT6uxHWb11EzsgKTq5gx9a+ppyD3a4bpuVErY2oUIxaQKJp",
-	"K9kSrjZJjFrgses+zUdkEOo9g1sno+4a2Q3X/N6Cu3Wg8TZQPdQ9t1FlNwBjeoUWjonlY9GOHktyxc3i",
-	"nW2O0+XcAd5SPiZQRs7evvApZ9AdaAqjCvF2+K2JMTNwQjsaxQt5xUTTe8Ex6txj/uYYMGCBGmY1IFeh",
-	"r8jHXvtpjcSz679stUQ5Igurh7qH9D6aYAeai5FETVkYmoB8QHxH9JItoOhZFCOZIzyke4eHQbz+yt1T",
-	"/GOZhte/xkPoh0zzlNnRtNME8sNqvZplWYeAqu1n0leziV36KQhPtHuCHDuC+Z5gx/cFyleHzf21OmTu",
-	"2KzSTrt7/MxqZAgOpJju9EVfQBUOktAsg7Dz4fWRJ70enOVmIhX/F4x6jzyGoSb9vNs9ScoKe/A3G4BH",
-	"0HE1m4liyNwHGnV5b68Ygr4ALfreS+jue0wjfIxKz8+x75l33t/7zQ60/QlzHFyfip+diqZ/tmLPcQaC",
-	"6AGCSDt4SBzENUlzpBIip90TMmgsFzgIBgboKV1OfCvPppfwrqAmKrAdAq4EGBD75MnJySPvziD+lLE/",
-	"zicyY32BBLH6V3Lk6Wm5Jv/R7XS7R3hqZDxhAosauIV8NqPJhB0cd7pLS3k+n3co/NyRanzontWHr148",
-	"efb63TN4xu7UfDqlamHfhaJFx0WKkB1phw722ihWzoFtC4zNjvjd8UKWO+Ls7Ysojlz6QNSLup0j/J6c",
-	"MUFnPOpFJ3AJjCLkLT6cQK2vf9l/j1kjqF7P7d457nbtKQvZ1s4EctW/gD2Gwm2EAjdLh7yS8grypL2x",
-	"wDJMV8dFxKWw+pT9oqs1BmUrZ1K4nP7jbrftRCnuO8RH4Qi6v8n9L1ztUEc8GhwLUe/Dx3BaXlQ7SDN+",
-	"DXohHUNg1rUZINiH4JlvHz87buA6fCu1GSvIF4IRjWFMyP3uSYf8PuEZ8JHqSW40SYEWpTDJkd4GIwBN",
-	"Q3gOqcFYTfWLj6J96mT9U++DQqKrRv4JFZWhhzFoG/rro0MvVdvXr7thmVatOo4Z18bfCxvE1ejUrRjB",
-	"8pbDEiLYkJHikjxSH/EdlOxkBSMakMZ56+vCX8AEJkJHSFzAdUiCw+0H/syZKrLUe1HiOc9Q7dqKBGI5",
-	"sJEtKuq3o7nn2tl29qDTbS1hvs5runFrgtKwNzcfm5eylX8e7TNDK5dLcfhPV8mjRE98jt68tP8XuA9K",
-	"p++Hz2H5u+i4e/zgoHtycHx00e324L8/ojiydooV604A/50mU9YxWEg46FivUoYWI2wRTRLjOZmK0ThL",
-	"pgGzrb3JoERZTr0ReZZ5lRrzJ+xYFGx9zrUZMu7ZJ0D32mrSgb4QHmstZVEEoW/i6HQT0fCYpt43C48c",
-	"bSQXnL7DUnxoA2HyXKohT1Mmvp7Q+lzX9D98vKkIMju+xRAGAqyQMR9v4mgmmzkkBZsX284JAceRaFcE",
-	"pDPFXv1xXPY+/wjUeDCR7TrnUpCULoAMblAu3QEoyn3Btasn6nSzR2RQrTk+QCWoKipxB50V9au3k5Uv",
-	"ynrfUJLsYxEfeizTxe02+Y4bN9ylW+ykJ+E4FAu/apw6XHZNlh3t1M2mtvi7/LaOthYETULgIuRb+6Z3",
-	"/2n30fonnvjK9PaBow0+8RarsF9I+QpqsMNz9zfpT1Eg/TeWcuqrPJ0eH28goyob4xzL4H+7Ag5Xf5Dv",
-	"2Szkanra4eciAnDTqrNZazLQdJYU3l1FT6HvvBBvqZlEbVrG6kFzb3kOkdNvfHOcbtyd17Ls0Te64v4P",
-	"M7dZbodYBgwyRVrO3aIeOpArVarQ++MWy8aVvoTCY41Ue/ZfWNDHs4TFjoB3UIQtBq6UsGJwAkvB6iXb",
-	"5ais/u0dAy5ddU5LTgCsJgR2xYgqUsDFwHGyaDq6YQjKsje33D7xVz3si5DafcBXBFEhp9c/ODjpVvR6",
-	"LKBfq3rv6wBGv7MskdtpAMAE8gVO/qLPATdMhvGX4y52PwiuHD16ALBD5NJ4eL/bDQOQ9vZtu2gF0E1j",
-	"RbSiRj4iDCDAV0/B9Zoshk/nne9TaP7QRL7auVARkyH1EohxKziB/QiE5/bHxhVbrDg0/iHnIecFwHZs",
-	"I2xbEJJ7xRY9dPX7gkNBupHmY6FJPsPtoydyjk0tygmeO0rFvlB0Hge8kytsspfAXPiXFu7OJHvuR3B7",
-	"uywAit040bxPSRwcN+iyAe9PUE3cYYmiWUaH+lJfXWb8mrkfO51OwCnZi94hsyUHYBo5wLKRWQZ+3yGD",
-	"ZSFchLk0V28xNsAt2mL3AchJ0bnDp6GC4iDAPwT3D8F9ByYkrPoqedD2YhpzDVptShdYhBLEqCUDMdGc",
-	"NtTd7VV1mJJJO3buMtDCvfZd4m2HPMtYavVwzwfXF8+wuC8YBsiFhOQ06a/EHgno/58GOchhZfAmSZ9x",
-	"bZALbi8yvsHp7+oRY9u4JmYxY21+fle7bTPhs1T/eoNDpjW0slEsZfM4ST1nZ3uc6x3GLGgtWHF0XBo1",
-	"rua+r2kaAO97xy5/btk0ul9/Cy+sw8vu0f89O/7j5L9Of7//3w/+55c/Hp49etx9cvT0+FlZGbx3EhhO",
-	"b5UEKqi48EWX0H83Rlhve8+RjKAi98pARpiJ9MNf8+XE+zmjaZUHNfNya0vZrpjOkSSmWQl/JlJNKMHs",
-	"BCRPPLePYKUbguG2Ukd3nKIeprwkYvFze/My7qhJ//BL3l5T+w6VJljYrFjtqVU4dtWZ3CvaN9ZzDwqc",
-	"Su+YBI8Oon2kiBFViuYteEgduHCZwj7Afy1lEw06ffHak8lokrKMGdsvAJRZKW4q9MqVclVFKULyDl8H",
-	"m355dPy274tKekJ157unfmz9H1v/G9z6boHfykzyYO1Zbtr46dhoxBLj4xeYJucSWhGZGPsCtt6LNZ9I",
-	"MqMLTYaLolwksHlYVa+ENmLReygY3hflu300Q7MUCTodknYsAf1Ikyvw6iHdqAvDTKhKIQvAY6QAM+Hz",
-	"dgLclb2/LyjJrAbQQLtKxpBKam09IIl1Ak+xHuIh7NVLLISRXg4Xl4jYacRF6CIyecH3YZ3t05/mAEXI",
-	"vLqFjl2r87FRjOOHwPrLeJW+VUFXifT+5PbmcEEmFLKV22WeQ/4cJhOWXEmUcc2qzTlLubJyDmpxaKxH",
-	"A3VcfBGj9+evgNTM4/+JVCSfjRVN2ZKIQVrnZcFC+8IJnSeuRUQzjSbKWY0q27F8QJzMqlFcO4+RhpKC",
-	"jnWnR7hx7w4t3L4okhelMjTDV+qJnLt8VdB+oKZ/IUat1JspiSIMucn0FTL0QO6HmmLqR1k50M5DXxS1",
-	"Az1mDBt+WbKYD36tjwZWfpzRBeiRI8ozlhav6ItBePOlYCzVl+7mAbknZ55kG/r2M6QKPJZmYucIDxY6",
-	"1DLLXVYH4PHJPfv/oDeZlDN7jvyMfjqHpfOL8CftC4oSqfiYC40ZDMh32Bf29T4XBvRMmNCfNBl8fvKP",
-	"Z09evnl/cfnu2bt3L968vnzx9GaA5K4TmaUMeCoGOk8SpvV7hSVNrtjMtMdw/Dp5h8vkm8LXJVQkLHtf",
-	"yXlYyFzR2Qzyd4rdB/dFdkv7nq95wt0YFdDXmZJbxTXcqG1/UO0+Gm4j49zpML6zlBjixVEH1QfoenI4",
-	"o4vDTqezSz/96mgMy8PalVBdopBuP3B833EQxqVwLR25y5GWpHYKBYepe8nyWYpCt/0kfeOlcy1vyR1E",
-	"VgBXjgLUpqeOKulaYv6hFcz+eJgyM5GpXjoi+wIPxDlmlCuZjydllxBfUnzeP7hgxunyQl66Hy/djyvw",
-	"zW+h9d+iFEYFZa1M3UasYGdXxstvKSyr8tBXKgzE4ezQLcltRWJ1on4IxB8CcQOBWMisqrDaRByCD+Yg",
-	"8/QHjdHmpWrMIQ4ucx4Hlo3sSvR0qPa2di6SJhx0UNNvFyO8fPwvYId/SUu1gjguixWWFRAbl0nc7FM7",
-	"K31VS35xORe9lhqI9iSb1r1nOdbYhuVScJVD4wZY2NhMuEvl7wsh58Qabw21FMkbEfrTgKrOFa7jy/Gx",
-	"ZldXbfHt6WyrV5JEGthtHFZls/blrPpL7ZPv3o0UZNjZTQmG/IpdWRfetdJsjdK7Wu7MZds5pllX60Av",
-	"451rJR83kd9hY/atcAWMUwVUvLsEFX/4SwAVPzpGrLgvHpdQpRZ2cH+TAvgCjmIPM3lSx5i4OTgH2qlu",
-	"p9vtPmwsLRcluS6t5MDYr5VxA1TJvf949OhwKn9eqlLmcSyn1dTdbeREOPYtUMhqebYfx2Pb8air67h1",
-	"E3ok9QabDiLGRW4N8h8AQ2Utj5/gmkjxAWCO4trY2zxVYCXvRqCrdEbtowGtX+lr9d7fmEigcgIXKRvx",
-	"Tx3yltpTURu68Jwjc+BtKD7tUssDYpk07guaaYm4bycetPT1EuyXrdU6ZEz4J4jmLRhv27OXdgj3Rk+A",
-	"Xd8LM4EjSNoDK4HjUfvKFAAN2US1W5YB3xnV5r1efnEItHNj8lbJNAeGY+LQ+rDIGvHiYA/vFzr3ki3W",
-	"EwDYdf1D7DUpHtp4UrAwtR/2ZntaP/rgtIM7o4ywsgYKQpfJHeSdQZY7wqdTq2QZZuUQEsIkuZVwMnHk",
-	"UCCi4H0stYJkgpULIa0QogywY4cyXdRrSfwa1vUzVjhhgeHBU6z5gqSgqUQzgOB2aHeW7ZJxcqdEALh9",
-	"X4in1B45j7ptG+8bTivZXO7ccaLJbYfsO802+eGfuwvhWtIKOAm7LGADbfLwGlh/22MTFyzLIJwLmCRa",
-	"4wBfpkxPc0WHmSsXqwt68KLeFlSYAoJ8oGMDsrOCAhnkbkmGdu+4240dyXKPwKE9iB1P3c+udAC9Ztpj",
-	"KK3qyyCNG4t/2Dff756QKaPCKcNFxT3dF1cC3UemVF6pb4l9tFLIwCuXvCheQoYL92HHMzaqYz0FsQ9P",
-	"eDLpC6sH23egJINXYi9Z2nQqXHse6n36hjz7ell4wpWKK4suWZPVMM1pFJY3OjoGs7bgKw4rayE7eXTc",
-	"Pel0O0dHJ51fNhCojrkbPm+X4xuRLSpNXf2CLSToEun9lwhsByTdNT4rJOIuCVe9F+DRaYV22imoLQPu",
-	"2JSrZ1jVKXHafVBzDjjiWF+X89wVj9mq2S3FB5YbE9JvFZ+GTtlvv8etV1ub8IWwpEL1sV1mHCvANB+c",
-	"nsT9Ozglod7Nvy0UrkrbW0fC4WpAHd/liANivzwUPUlr7WD8DAv7Bk/EjDWRwV+UFoA/E0Zr8P7+XLHn",
-	"pqPOxUBW5cCxpyBCwvqicNuAfgf1ljIpxi5RH6HCQRFNJBt1ADi4P7BBuG7ETeEndjFBwNXQTgZ0umbM",
-	"oGffQ07ZS7b4WvlkQV4LLKdVil/cThcVrr2Kt9DHt0CBoXMCErvRG38HC6i70dB/Lyjob2EVOY6oFUto",
-	"5qs+1rwzLuhJXQ0Ga/vG6PdYxBg21TFBFv44qD9j5ZovoQBCTs+5SSYMlHg5GjnAaYcgUT+9YrovFB9P",
-	"jCNzwmp5I6kSZlXu1Sp5XRw3SMN8lu7okFlezHtlanIFIxxdUVhBoix7dmR/m3ORynlRdeFBNyh/EFaH",
-	"hgPvzWhUdaAIrFm1td713o/bvnMdvt8d/u8Ta0bpsLFXwilfh1hooN07UbqEBZsHbmF7diFmSGZI/E6N",
-	"nPKEZtmih7TqXiRQxchQmgkBcwMkkMA65Oj8dS/uiyvGZpV3FkIOhZv7tLPCSMZHDMvtYRVyec1URmdu",
-	"Vw6KF9lGj62KJoUvtWOFWV/AaWxVPceNYduoJy4HjKvwqx7JEiqXWKLBK5dvRsTMJV6FqpDOLeOSEqas",
-	"L+wozbnQRVwedUuXKQH4T7DxXK4CfiBtBIDib7cWoV+XQak6YVHv5MFWOJpzPwZ3CQotXNmCzdtd2fjj",
-	"V3Zl43iscmW7nfYdkyfVxf8PF/jdWEK+PM3awybHvdCCqAhr6hal5hvRSTEZLoh3q5bIJiyOYrVOr6E1",
-	"Gk5QR2bv+KWhYvQqdX62LJsi1MhqjmNH0WN1QHfRKoW9h90q0+X2wCfXzSeQWt07OT3eRmLiMLQIB6Qx",
-	"WAMR+xFqbzLncl3F9uE4V/fAYVldfwNwEd7s+HIXWEmqWrLcc4JpUxZHdICjgTXKXM1MI7FiphyRgUxg",
-	"WtMzM/i1L7zbwUzYFMxFX7u5FUXkG6VKSoseVJsEMjAANREz5wAN6ouzIiKV+VI7rgQgS4N96z+KKRAj",
-	"NrcXwcIEdPrU2sKuenxmoCiNSyq1OtjEnrAjNgeIDxV9MUCoMZB+CGhb7Bo/cNgUgBlbS6lHxhJUQlAe",
-	"A1xRG7CprHy+R3zT3XGEHe/IEbZeJ3yMquAmNwaV1dfe/VzJ6Sb3XcjoDpFXw4W8KsJDS3G8SjiJbxY3",
-	"ysKAU7kH2wFYmwQLbf9xC7a86eiPfSOyzt0HYQusx2b5SvA/joxGdFYelMtvODriVk4AOwmotMPDMeb8",
-	"EyPJUdzFEmiDz32MbOp+1CMfOp3Ox5sBpCpipVso03Ql5ByOkhRJVDBKj+gCyFHvi6AUdw+rSLvS3Vhn",
-	"yRm3A54O7NNBaATltdIGDAuHdB0U4dcB0czEZCLn7JqpvpAjwwRAFuw2zzKW2U6ldKGB9FLBeVJNCAkI",
-	"Vqw2GJbwLcIxIwDDe8JKVK10GEuCCnvWptdcjP0BhzVnkAT5tHtcZLGUMdnBry7/Cc4myIzBz08o8rRY",
-	"u07mJpFTVmiqziMKfALH3W5zlMjOrddVvyJU7bF3QJc+S6e8fFgZwy6lpVWBQ5rHurAcgqAPHrDqc/2m",
-	"pE2iytzMcvOfhUA8vt+tSM3xzBycdo4qQvORVZ+9eLfnf6W9VlGvf74l9n6DTt067UDtoNjwbNjXcVAT",
-	"41KwN6PWZVMxB0Catx67y7fi2rCDcAcoj+WFpwBioD0oulhOy1CO+gILipn5oxIXXTvSovhA1x5rBis1",
-	"XRQFwgFZVU15g5Q2lCyonnPdkFazrrFJtbEjZ9t/rjaofAku3+XV2tDhpsXaOKbN+JjlZdz8je1MUFhI",
-	"564VLeaol59WkygkbOxtIPtlBUfSF1YwjlesaFf+9W8bAcVaF+E+F547AgqA00riXD+zp93jsnTrW8d3",
-	"cO53emEw5Er0fBHknut6b7lD26TJ40vaVsQmY9EhnqRxTjWZK24M84lROzoc9zbZ4EUO0FfhRGNJHCGx",
-	"VL7LVNlx9k7L2XstDXnuPrdq2qpN2/eUWXNVhyUogJqvwEPU4DOB33ZvQw/tuEy8ozcYexBFpJRwDorq",
-	"HCqunr9L1MJwzQy9v7eYoEflBD0pm7Rqfmrt3/ME/QT1UjftOLk3qDZn8DPWoir8PUUZ1r4I1NKDlwhK",
-	"QlpUlQsI4t0b8PKWSy4uZ0qOFdN68LNVkX+45PeG00PLcclXuQzOC92Vh58dQvbmUFlbTa9i2XkilWIJ",
-	"RExDe0xPZJ6lsMPBXwephMnEzhO69YvbITUIzSd4csyvmfalQkHUD2lyBVHjvsBHgI2zQ86hcYA790bq",
-	"BhwB2CXWYnFVOweF+rGssPEbp3DMzSgUCPeVhR2ouK4ftzjqjo4f3pGj7i6Dt21m4FYOJVxRXxI4vpm+",
-	"i+3qVRRft1h0VSHeobttsjjB7fPtZ3JvFImFg/VHLPabEPywcAkNfY4bnACK2fcimmVVdbEsLeXzSCrA",
-	"2DgyTausA5+kAJcY5IIi0JWJ1AEOuSYTlqXEORupBvy46ZB3zJiMIWoC/Y19oRjN4K2gciiWMartLb8S",
-	"PiJCQh6p1ScxOjaRWQr1qAsyI0hy5z5bVDcfCgBt3LUE5d2SW9b8ZWHJxDCZJaFZdvnLL63JIyYLsItb",
-	"YW5wcPYNQDwvl9pXACJusOPdanhWmrXfFITl28hP+Q5lp5VuYa2gLUTm4efgL1SgQVqtrREDUgsRlFbS",
-	"WeXWPrhSuW2QYvCxYGNtLcmCZ794uYivKxDuZF8HXdp6fwfP/uUrSKxTVvBIx21w2y2nQYXYbMeBklFk",
-	"U4MSY7dfj2RMa+CfmebJBPSOKVDNQOUIrr0pW61xjZFKH/yDhI2+QJI+yMz41eVso340yEUis4wlgPcl",
-	"Z9giV1JGO22lVlUG+5Y6PakiHbCiRBGgBS2sNTrbQp5nsm9GeOwLblyLGp6cdteHDY+OtyT3cyP3PelH",
-	"fxlx+EPp2YsMdobXxiJYG2qALLsV3Ph7pTiWq2JRoh2dgtVD8TunmiRUKc5S4E2MMQCYccECIQ1FJVPC",
-	"TVwp0QM1SckZ1i3lpi9ommqHjxm42vSDDnnjuEQnXlornrCSi8Knu+G7ecCy4djA7YNNgnPMzLtiNNZ4",
-	"FC8wjskFhcbSojbQRQDABQQjHxWsSG1YQFf1MhRTI6mmUJaTC3NyHMXRlH7i03zqKUvB6YgXuoV3kQvD",
-	"xkzdBbmZG/2od/ToBD7vJtnORdQ7AhM2yaQuUuPiiIl0iUsxhEbYNaG/t/qjwQuQxG4VOMRTTAD8fBl7",
-	"XgGeb3OMFYu4jXjS3/A9+Crfwoh/E5nBJhxbFAvVsP46mLlV6TRTnOm1WReYTodpE1bkDfPkiiFNLBVk",
-	"InOFcb2ULuy19xdPalkYwwWmE0mofDSUZtIrE4KHbMwxxidHqIw2JxWQXBieESHnMcmFVbaXAOzaNsBM",
-	"mJpzzToE+g1IujRlUJR6uHD+vlzFREv0Fdq/HCkRgOgzbsU3cRWRPPRP+aJDACkAKMHJEWIPOQ6Ctv07",
-	"efDA/m2vQ38rDxx142632xczyQVwLxUQw17Ah0SSHPKtW84N6NVFOXvbatzbwKfjJjb4TEJZSlwFhOu2",
-	"owZvqBw1KVLyRb0opfZOJuyp8iGywxfFcPFjYwCrQU2w2gHLMkJnVKHrF8GW8NW2No2VzGePFy2NElKw",
-	"oFXuz8Kbijl95YVLKtJLe+njF0PH3yGTaCuE/aHLOCoy24/x2KCqlXW0BtqsoTzvV98HqMzVr9saORbs",
-	"j4aDCQWD1Rn/CgmNXzddqRymlhNlzoYTKa/0ITJkrypTN+a6YNl9f/4KtXQsteMqs/GxoCb3/hKWXLGi",
-	"xpmic+T/BN+FNqjtl9XMiGaJYsbKdZeyTd0l8IcMmcvETmsAdzLhwqBJAcxzgCwA2KBUkLYIiAEpYvLS",
-	"wW2IYjTVeHiEhNHWQnFHFxzNeMb5/j0r8d9cQ/m/zEHqfyVWegDNRoFxuhJyTqhifVFB4IOZMRZSYTcW",
-	"eGYMoWTfcbdLplD21FUvSlnGYfIKhBUmETdDyhm/Zvjgs+sNrJKidFw5Zw7y4CeqkMETRlOoIuqEMD56",
-	"8M4/uCkA4rh7uoSAqMvdfTqCUDZ+juTwnyxBvj7HuejI34+8uq/zIfzh74x0lZPd3cauDdxmp2UKiDOf",
-	"7eOfK2Ku2C3/vU6Fvx15UbbC34UT+yXgE249FTR3uzT03L5jZlZjBsutFINF7vcVAtNABQPAJNbytlpa",
-	"KO33BhzkAkgrLnWwpisA3fqaJ7gpyg1fJjCCkMuF/RXq7tQl3C0Qhd0SUfiYpsSfZatBhct92x+uMBAe",
-	"quy8Z77i44mzG78zepa2ok6l760OybO7iVAv2evQDHfZHcWRU5dCT56XJFbn9I48YGZq9jhx7Ymb7s0K",
-	"oonYHmtjsNQUUHdnP3eK+pCHoJy6BjXU1YP6pNoVFojhCI0hGRipAH09cFcGNwZMH+QcE+qCEJ5URjN7",
-	"2oV1dANajKKO7rLV4Gt3aPi4424JBWscFMj1JfnqJW+BA6u54lbQCl8vYrkRdj8w7Uq50pQ4Z5dCK1uq",
-	"ZMK0wbHqkNcS/D9MGF55/T8YzVycpK2LfpztCMeeg6ak5HG999TvwbuBlqGh3Rk1I6mmxLmEPQYYPZ5B",
-	"AXVrzQavK3zBTVYcU6ymqyCK0+d6n+VmYjufQC2K4aIUF526NlGs/bXzPi8M/fVsEsFnHCfCx5v/PwAA",
-	"//8=",
+	"7L37dxs3kj/6r+Dy7jlxzrYo6mHHZn4Z2bG/428S2yvLm51YXhHsBkmMmgADoEVzfHT/9ntQBXSjm2i+",
+	"RDmOx3tydqxmP4BCoVCPT1V96qRyOpOCCaM7/U8d9pFOZzmDf5+lqSyEsf+8oXnB7D9Sxahh2Znp9DvH",
+	"veNHB72Tg+Oji16vD//93kk6bEp53ul3hjzPuRj/jaZT1jVMG/vbR8OUoPnLrNPvpIU2csrUwelxJ+lw",
+	"e4mmqbmiw/To+KSTdASdsk6/c5ZOWSfpaENNoeEmw2/wiuIz9sy9xr5TFHmedAxnqtPvjBRjndvb26Qz",
+	"YTRjCiZ1zoxaHJyNjL3lUydjOlV8ZrgUnX7nLUulyDQxkswpN2TIRlIxYiaMCPbREKMW3U7SUeyPgiuW",
+	"dfpGFSzp6HTCptS+biTVlFracGFO7Kym9COfFtNO/+RRr5d0plzgn0dJxyxmDO9kY6Y6dpy//fbbwVlh",
+	"JkwYnlLDlkd4psn5i2fk0Q8Pe4Tqa716OFP68RcmxmbS6R8/fFh+0tJNjJE0M6rolBlHHbfkL396Kd5Q",
+	"+9jS9wWheM93mvCsS36bUENSKr6z1CJSMEKFnjOlCdXwp7E3ZJJpIqQh7CPXxg6a27fN7DfKdXYvfplt",
+	"OqdHp0BR/+eRnY2xDNbpd/73fe/gydnB7/TgX1cHH/7zPzrLs086TxfPqGFjqRbLM30t8gUpNB0zIkfE",
+	"TLgmqbu5HP8fBVOLagL+90443v9QbNTpd/7fw2qjHeKv+rD8Og7mZ7bZOK5Z6xCu2QLot9n3f2aLlz/B",
+	"x18oOW359twu4ITOZkywjFBDpCLU7h8cjOFT1jaakX1rdH9k1LAD+2h0XV5mbDqThok0TpMzAgLJEmQh",
+	"C0XSiZSai3FCCsH/KJjdwDA4y0ZMG/KAknfvXv5EuCZjKbPvu+SFVOT4lExkYVmVKCsWyJybCex2TacM",
+	"v3EpxsxouDjiShvH3mRI02tCRWa5esLF2FFIEzPnKfux8RZ8M7X3MlWOitsvnx4fd4kl9KXQRZoyrZkm",
+	"VDFyzWamD0MbFZrmJJ1QMWblBxOiJeFGu6HDuwSbE7sDpjPTvRR+UVD6VasSUPfAkneVxGjfXv/Pwf/X",
+	"tq2ArVoliGXf/QsPz/ifR3D8wqfcLM/t73JOplQsLP8pZgol2nZGDi8Ih5exES1y0+kf95IV58jRBsfI",
+	"OdNM3VA7qFXroKrb9r8ewcs/47pcyI2EWHmur5FfRm4vvW7tXPVMCl3Tol7IQmSgQUlhGGpVdDbL7TnP",
+	"pTj8p7aDrStgr39uE+D+rkOvo9nPbibzqydukwalLibMn+7dzm3ih/5Krh39TMlhzqb/2T6LSoOUWXDY",
+	"Xwlprkbwdjsag6rjxYQpZkWakEQX6aQaFTIS0wY0SMX+uOod/d+z499P/vv0t4f/8+gfP/z++OzJ096z",
+	"o5+Onwc642nv1KqFJreffiUNeeE+6VavUKJ/zRagCPXdZPrLQ7zdnMxv8CUtZG6ZnaV5zpTRu3NLSecZ",
+	"Uylq9e8f9pLHveSo1/uQdBTl2u7C95+cDOof9+z/Jf6BTv9hz9/WVPOPjis1v4DXHPWOjnu92w9bUAZn",
+	"2Mp/8CuQ4inNznGx98p5XNzQnGdXjpEafBcezlbGwb1d8pYxwpSSCjRu/BcQccRZblmRfZxxxfRL8RNd",
+	"aCuwmbY6W6ffmRYaxCk1ZCq1ISePHnZuP+zMyL2KkZ/SjJyXs1jFys05742RQ3LJ0YjYVVI0NV0yQCIN",
+	"iJWlmjCaTggQq0teOZVpTrXXanDB0WJ8J+gN5Tkd5myvC+8MUtjPqRQjPi7sgRSsvxuAX/vqJiIFnhb2",
+	"UGNqZzn0sHdSLd9bpm54ykg439XL2DKD/azmW7CmI3N/MIh/d/B9UikLyi5w7eaimpa9UyrUiYGAlwIf",
+	"dMq04uOJIULOyYNB7THUYtvN99hU3d2H4a0w3WdSjHKe7lmaVMr0FRdXMyXHimkdctVZuUmcfcE1aejg",
+	"lura8DwnqhCCi/EdTronFYeVM14jHVrmsD8pYUfn7Vcx1pUKSfNczgk35MHAEnRANF1o0NaQZegWtLsU",
+	"jnjkwaBlSshRlhcUy7jRzz9OaKEN269uk+LLr1j59sYZw26YsFtMG02mVhN1T1j9WhDFppQLwp3IcfuJ",
+	"zJjiMrsDYxxXjPGGLqZ2COdeK1/NIMsT2g9r/No29weDpU+WMoQKECRoRcq5IKDHkJzRG6bJg8E1W1zB",
+	"pSv2MWUss4/Wz5y54sYwAWfOc7sU9yIZYJFBXLotWLIAfNMy9tXj9Gh0TGFQiqVSZZVxUvMYzOgilzT7",
+	"rFKhMf79CQN4MVicW0zcL9W9GCM41TZTxOvnZEIrnR0e+bz2SHOU+1uR1gmSB4PGV6ujvN2GeSHVkGcZ",
+	"E3tdpLmSYnxl5QIThtP86po3l4prwkQ2k1wYYug104QSH2WwAiPBMweUEKt5GXnNxB0WMVDmqjmvXsT4",
+	"LPa3lNWb7eqA1k+GhbFnr99T9osJuA51KmfMnsZO5btxTl37Kxyrc25Aq5OjESy7fcgzi/290DMmMqe+",
+	"/53R3EwWdzNbyyiPvN6GKvjtGFHOcqDEnOU5jLLuWz5naMfek0ZozyKFn2gyalOLsaLQ3hgVg44/d2fV",
+	"4+DwfydmSqbWPh3mjDwXhpvFFhpiMKd9se3O5LDrKTCk+Nyam3t2FOCbr8CSDRfwrZwyp05YIQl72pqI",
+	"slBE84x1yX8V0mDgsDSQsztYjYHR7+dL3oIlRZ67wa02/2sz2ZO9uCMRMECwBw/XBrFo1CKdt/4huLmc",
+	"o8Y+hdFiCDxbpi7jzjnV5p1zf+E9zh/8RsmsSO34CAZOZoqN+MdOvzPL6VBf6eurnN8weFO3C+tNDSuD",
+	"BY4K2nnx51xkcu5izp3+ox6sipXInf77jjEaWMB0tnGu2WG1nAwQNUTi34sSZUm4mTfXxS8/n+ZUH9r9",
+	"6k2ezG9Qc72Q8heqxvv1ZDmt+MpIeZXD2xsa61BmYBfDj85oOiK/8qe70/0oUHac09GdHeRCSvKLG8aq",
+	"ZVge9v6WYsWM7WKA7XwvbL8Zy+/NiN+B+z8X59fnSB4MAqMBViGIS96LxR3EHK80MyZf9rwEt8DYh4wJ",
+	"4u4lNFeMZovPamXHxryfZXppQInyk6spUKnUgONQLGc00LIaXjieTrZ3w1UuzPqS7+HErxBCTahYCb3p",
+	"d/J8Wp78utO3R741YRFyRvP86ocfOjU1oBHhOvLKwwQiO6B8gY6g9E31QcQbNBQHcHMC4iK3nFeIVOY5",
+	"S8G/2NtiVQOqtcddyluahL4XMRfy6WYirzbCzynv4kO9p9htcx3eWoMYNL498Ls1yOmYPfO8fASh2i1m",
+	"Uo2mjY/AUwojfydoYSZS8X/t2yB2wcfKNdGUynWnRRV23Z1tjkJzN5jXZmHSYKT7YZtXMpgjSNQSTRNO",
+	"mDwoxLWQc5GQKdd2pFlCFLuR1yyzD6HQyr7v1oNiMdjoqsjY0v0w4vsKuxa18GZt3TEYSOKxwC65UAtC",
+	"x5SLPyveGg59j8Gw1bP2kQquCfACoUNZGDCjKx5qEGdPEdJ3QhezmVSGZb+yjNMLoM1eeaH8wNXUfuEK",
+	"yB+6VpjIYK6g0FNNmiLzDhbMw1AolAMhMFVygQNZzQ7R0e/fiAEv9dK8q8804flNZF/p83YAWQCtzJSc",
+	"MWU4rk/gPGk+/9uEYYjNK/mA08D77Ys2gcGVaQCRlytGHNZAM5FpwsWN5CnTxMgueVXkOeEwbDKmN4wI",
+	"KQCfV0OmnvoPvvdfTDqiyPPOh9t6kkHz8/+QhYKgIc/IyEESfOhis2+DL6712zzbEH/38idLJPQrrX7g",
+	"lb3ntuLjjV7/Fm++jSVJfGq3577TFe9Q45bJEcaSi5bwfzy8BLuBIB2e1fF0gxiZMENj9UwuuIOzVtDR",
+	"95a+tQV2JPTs5t5cEisy/SRg/Q8l38rhP1lqAtDjy5/WJz/AULzIe1+zSD4kK3Ctj2q4VnisArdGoa3l",
+	"sH7hOrrjZy4/wI0vsuEzaujKtdcJEWxubTwAugMm1rCp3hhQClN+iY8cVdukQ5WiC/vzhOpfpWJRoQBm",
+	"aRlVrMK/Y9iA7k1DKXNGAcAh2EfzrFBaqvikBin8OEDQicvfgdchN0sUcTm1hvDSLn+0QsA0OBLoWhtP",
+	"NdEV/PW23M2tpAiY7ZotMCmApimbOTnMRDFFvvP5UD4cF3w44KCcqSjvmIlieiLzDPe0lfYzqjV+pM5E",
+	"eRz37gwUT2vnALIKZu284MI8Ou0E8PXeMnw9wKHGlrUca/PFSyj5NTD5EOIaOwA3P+h8ADFOEohhze2J",
+	"ypG0+Nmt6dLgOk8k9/mkTCgoZxXlPcsCF56EsKI0y7gdMs3fBCs9orlmSUwvQHwu8GI1kzqTVMjjJlHe",
+	"4C90zIBXqOOU77QHASWIE5UiZV0ysBtuYMUB6L7U0FyOC/adrommuzFBJbGOg3MdJVbbji/n10pi3SJo",
+	"kXZul6SFUkyYiGt4U3Je4F4rSWo374Snk/gi3SPFKhHv4eXLQ5XaGbwTq1mB3zUytrXA8bXHTNtilWOL",
+	"rVp7GiCmxLjNbAlqRaw9MkIJXMXqEud+VHQcFcLPJiy9loUJgO1b7UBqiJFEF0N7eciIkQlkoc3h5CzT",
+	"jqwqvazyU5Gy/J2KaOXnLOOKpYa8O//FHo14a14672oK8OnjZpbO0jRdJttG33L3joqczBCWuMsXN9Eo",
+	"31CeRbVKrzRWo04CakUZxq3jW6Y1R+s3ZufYtfIGbaEROF5fFI0vaNPLeebFhf8icU+QB4NUX3W73cH3",
+	"RKoE1XMHp7fPzHIqkvJElsrQPHh0OHPPtuvt4RG3ch395IidcuN9p70nj2KJWiH1C6B3RYgoveVum0WX",
+	"IAVA2/YJ46BeeXzpwIU3BjMlb3jG1AC2EyWDPwoK0c1B4oRq7RAiM2VN1i75jZvJpRgMF/J6YI94VKXB",
+	"cVHGTOwbEezbQ0B7nQXss7UMwOh0wE/qzBgHfPVjtuphCZiJq8tpIOA2y0gOQihRmcgdgDmuyYQnSs8l",
+	"GK1W+2RhZoX5L0f1SBof/I6QPY0Zs8DzgzyfDvY1CE/R2Jylp3dGuEnsCnNRZ4qIEbFBNmO3JZ0x6fzR",
+	"SgxINC3SSeLHUAhuSsUiSFO/O1Eam7VkpOguBcvaWTi7HXFngYdBOq/TstTczbkU8SIF63NSX5///dvl",
+	"pf7wn3/z/4iuUN3VtGpjPfd3bun3aZAfHmwnPSAadyI7yJAVFIdEDZa9nEXkwVmWKcxbl4oIZuZSXWvy",
+	"4NnLn86/R53PAfbJlC7IkKFRNFJy2iVnYpEQPiI5Gxkii7rbITxIntQW6ziymV7Qg1G/e9iyVA2lccqF",
+	"/3NZi63Bxtosu6WJgfFtNyRt6vTklXRZCnIEGFoI8TRmvclW3UCEMUGHuVfB3YGCKdftjoZrDN+HzoXl",
+	"I6Se4bhEFnuVFMLwHMNUC5g1/tNOVU65MWyN3X7y6OFa+4MZ6n1Zq7bPr/6+YLuVBOn85P7VpMrPbAEJ",
+	"izB4SGaUUHlB0dQw9KMHTOk5qUXE/+/l5cde7+Dy8uPR6PLy4w+jFtasgQRX4gLKGwOoYPR0jm44qbrk",
+	"+Q1TC1dAom3brYwo26/W99MPq3ZT0sGSHO5ny4lWprXIr6yl3AcIJ++c+mehjY9HJAhIgToYdI7FNiLH",
+	"RQX2aA122E9oI2eaWPHFxbiKB/BazQP7qjXeod0iA64aC2BL4taAneI1W3TJS4gbo63HMsTjgNNkE22+",
+	"TE2OlYSYcmE1Smu4WDvdeODoBu/d+VADp/41WwTe/HLBquG2nHpxFbXhkdzU15JvIPKpsvsJsPM+Rc85",
+	"PC0rWgvNwTZ28H26J9eMYM4U8+D4hXTmJZ4vYLwoBhNlWZf84va3ZWP0rttffVxry9Fhcp5d7fUUAsES",
+	"1M9K6cynAHvykFcQPRqyXM5Jb4fxrPe83tXN2nSulgSIMSMg8Z9BoDsqkyuYfEK0AQayy2WNmClNJ1yA",
+	"lkoUow33PpahgGorupNES2f4a1UIIOk4OONV6S2yF1uT4CNp252kkzqvQyO3OZbhupTvuJxV154s3Zo0",
+	"w4UuRiOecvsuOPLgYiMzIwoxWi704K9oPhbUFIqh3LnylFLSUJyMverQNu6vekqpuxhObsrMRGZwySnL",
+	"wGta81rClxVy8spT260bXKxeFcN3twHwwuseztm4XGFhHSvM8C2MZfrK+dxc6PRqSgUds+xquLjC0Cmc",
+	"4CFLtGI44qltMS9oYAxtFaFvBFzDAoIflqP029euSjovOMuzMpUo5vbQLtMF8bSupMXSQeLKgsQOcfgp",
+	"IWXhPSsWEZFzt9M7Mjxu0C84Y3KWs1C4BJ95GPjQWzx0OJvVR/H/UXRXm788PCQZ8xsG7kyqAWyQWWXP",
+	"8mcCNd3oNSN0ThdRPEtcE/A1uQBY1XbMrLO0Dho/RMyu9SrmwiuPePC1G4Arw42wqVqV/gUcvqDpn4Xk",
+	"84aAYGNq+A0LD5iZklOJS2VPjfKZ6NZVjOq4v3sR5TUS+i2JZkwTbmKYmruaUQ2WdcnBni3KgbeyLmuj",
+	"qjU5MqcwNRy3NKciXavzeiV1lUt1Wb+zO0H8WC6YU+AW+KPdCKLcCUv8vM6HVxLFzyBGFZdSG5VhQT0P",
+	"Rlw2aSS20YJxOMvndKGJvA65UF5H+K0xcPfC2GjbDcek1MvXWIn/bi6utfg/H1bYGvv31fjPwnG/sEeX",
+	"24beYxYmyNeNLe6R3SudaX8Vj0SYEbuWXQBTZfk/KWueUTLlojCMDNmEi6w2EcQQzqneYQp3cQZugrn0",
+	"+b0xGThkY47lhpwcdN6ZBM++VI4FtwxjyHDRCi/79/YCLjmBnPvHkT2UUnWfUMCPLYdBFL9ZlZ5tWBJB",
+	"FtdK5ObDmky2T60Fbv7MFutAm9dssRVg096/I1gT8sO/ATU3AWr+wrIxU8+FicGCzgRh9hc/6hxujugU",
+	"0zhG//XIu8H6JJN5TpVOCPtIU5N4rxmeIMqa+SyzMoWSFKFH8EUX2Gxy8mmva0+5Bhuf9CKcSduEOTd2",
+	"ckyxrDG3DU9/WmgWnTIlY6tqwxGOVWgABZhLrcncGhBy5Eqdh3FsuOyohTUEAy+G1ccGci4GGxnPrfr3",
+	"2VDeMNJzOCpuQP3W4J9D/2T5A9QV2kjrXn/Kz53JjvK3oo97bnOSw2NtGCJ8J3pmkdZYGwm00w0OJr4W",
+	"mwRfSJBZpNZJ6Ob1Xt+yYFY8mSL4Hip98W9KlXFBc//hZX/+cmxxjUs7bs6+2MVr4i+sFsGBXIGco1s4",
+	"HM0bxVO2kaCwggD42EmMpggACfB4ySO2zrjiZXYkiIZyHUIjGrf2Gmnps8YiCgn1YtNqrz+SATDOwG22",
+	"EgM8sEw0cFxaCFBbpLDbcU4XCRmAiBhYdcbe7MgzAGbA2pFh9aAyQALf0qHJCVesNiHBBw2v7VRBmJj7",
+	"A6f5piV8VmZhtJ4H7Ye6pQtnbu/k1Gx/tocH1t7OeKoYlKjc/nDH68vHeus+2vsJ/mtgHcTdkZ/Wb+ll",
+	"LgZ7ZSELMqeIUrpmbFb1joAArcs11WTMACoHvwK2/YYpPvIGQTiWh72SWRbW/tBriuPHouivSqBDnTGt",
+	"Xh31zrWiHEKB0ih79OE+MBAlNje2rXKo+YlnpcZEFSWL8aQExYa7WhuqDOB5Zwrr99M8vpnf5FSssJwM",
+	"Z4pwkeZFxmIZlFSphZUVv0phJjp+hkx8Rwgo8zqFO71I86hybejCRZTXZLUcr/VewBfyxbON/IypnLKA",
+	"M+HZ3YPW59GGRT+5M8syH3wFZ70Uue6SntVsKS62C65MqMpISmceguuqzcTi65ksMDwVGasopsOIG7RB",
+	"q/pEkqX1jUmYN4Cr3hXMz1xsHNHZ32mSc3GNnWVyRjMdRfEj6COKrD8ThA61zAvDyLvzXxJSIJZjwogq",
+	"csy5GVQg9wGil9Ez6nS2GVPUSPUd1o1xhai3w+LfttLpzmD5+8ehRxfZJW3H6H3+4hl5cvrwB+JyxEkm",
+	"08LnMDTkhUMGrESJlhCC2yonfi2YYG2I76gXPdp8G4MNIom4/1z9ftdRxa4ZXHGpiYYApm5jfSWIta5X",
+	"V4KU/9W2iLsxITTX0sOj/+fA7dGDl5kPtrryhPZwtraYPdCpvgZiTlg+a5Lw+HEsz6UlwmGH9PeLizcE",
+	"b1gt1h8+eRKIrdN4fNEVLmgLxhSARp9LlUUxiq2GSqNkFETuR5xhyp010SGVBHk7gaIllSCXWV0EF4of",
+	"KDZiiomUrbfGmzk4rv4CzDNI4Ha7IMH9EzJCbK+eh07UbfDPzlGtJR7XvlSjpSrMFos1xsSxr+m4LJeq",
+	"V9Dg+dXpd0tBiigItlE6svlpJDtaInirHYTG21eP4fGj0w06TIULV1KgOazo+rhi31DLO+5Wg7rTVNuN",
+	"qQ1FDP9KH1uVP/MXyJfpklc+ousytqSyp5dLtNvAqdTmjqnKqjclwKOYBHAFzDYOAJkVpiK6KgGjw1wE",
+	"zz6gqkzwUoEX7ijhVTuu+ArIFECb7SGnxhs2c5Rtl2W0Q/L65glEGP2CbHvFU5aR4WJtOtEOKUI74Txx",
+	"k64ifVi5f3PyK2s7a6bXHeIoBEy5b2CL6A2O5JhPK2jLGSAfrNBwfF1jttr014qwdaEdmMhWwR18Ysfw",
+	"Tl28fk2BnuN79BOF5RbXI5snAN+TCpA4kYhPVaNyi0JA+z9vXHMtNWaZta0xM8eV9Uc86A6SoaykufH2",
+	"tX/OpbomQ5bKKdMbqdWboCOgYMlIIaBMs3y0uRSaRLGZZfNO75exBwzL15DpqP2I3rDCZ5nzscVx7AqN",
+	"Rhd+yFI6ZYiUARSgwzGD9g51P8qetd4xhTUEUipcBdchC3nEO9ZcVdMKTRzAjT1WOuZmq5VBbfW2AZNA",
+	"XVrnGpr7X8AjJFXQ9cflOiBeyxVAoK5vmWP5OwL/eYlofxnA6182jhNchsRTpjpdwimH7LxG+sRBC0t9",
+	"Whvu2aAu7RbgBfvUWvACjo3dGdaLm9XKTLvKcygGAmtdFTnEqDADcJDlX5eo7yEsy0jwL07sht1/YcIO",
+	"/bRDHvbRVsIXIPMBXH6V+AU8LjSmhva+Y+g0pqt21Y2qvU1RvQumfjvRZkxes2tdxuaJpU9jZ0ATci1J",
+	"LsV4gzNhD7ZuJREiSmV8c1uFl+bRKo2l5ef926BnueWrkI47gN3LM6yCEoNfeYcjPyuwDuVq8w/NAVDu",
+	"fTHxuJbYZr1WxNjchP1TrInyo6G8r4i0igl2jRPwqr/Wd9rPRnp670cWNqZavSI6IciT2rnYgOVSO354",
+	"y/Lw5Q1TOZ3FpMCSDPAxtlIEWAmAwFmryABMG9JloRiEkM4vAQ4Jy7ayyDOsSOU0GNQmhtJMsOienlDF",
+	"LoWZMK5Q79BWneZQbQtSbqGiS7uQedQ7fbxBjY0WGscToh0I0Il4Ka/LqUvBvtNWY0rZZqnR39KSt0hL",
+	"XpX/hJDYFthLDIXbJ7SEuJXAt4RAAh533FyvAJlAbAdqQ0N+K9wP2aP4yKWw1x0mCvlydYUymJ7uY86f",
+	"R8D07UeqhFD/a0yzf8vMBWdq15IjEGCHqF9Eodu5RCw8GF0hMFzuUnmtZqY4rzQTWTzQ+kxqM+j+OdWe",
+	"NvJEfyvc9LUXblreAlU/iG03a5l/E6Avls/tsFtFmydtqWiBj7E1s36qAqBC+kYVd8rzeV9Sp8112JhD",
+	"VIzYc3kaDV/9hvUtMSgBkO2wYnTpV4pkOK3KLdyg0kKX+Jj9hDlLOzDkNKgrU6ciTTeMM6VUKc6y1zes",
+	"LReaUZXzMsqDMOZNX55LHXcHoUnhPVQc1DSsaqhLf1VLTpXI9NlKTHsG6XuuY+mm3sKci5iJAUmjOgHA",
+	"s0OKl4UtXnvoc736iIuGcV0PbwqMC98Z49mLefi3AFPvDKIGxN1K0g/ZmO5QUnkVJd5ZXeWpYvQ6k3MR",
+	"q/uK4OVycCWDlNxX53G/0mVJ5VXJsVhjroxixyVprOxWGOGuF6ozmA0hFuTszUtiTTsuRQm2cZ1i6JRl",
+	"xMdkcgmNYahpU+u3CBKD7ryuxmo7sDuMxG711lYQ+hqqn7OU8ZlpKdJ/LeQc4AJxKJayD9/E5I9LTbYr",
+	"FxMyS9AH957oYIMslRV+71o7ZV+oJV6/tzpYN0w3nzmA68qiuDlKz794nwi89yeuZzltMVPB3NgEK9dS",
+	"Xvj5BlGpCvAAK2pnjIgpkWlHH5+NTsv9HzDK1jmw8UrGIS1CPxUwRLQpRn2CMX5eic6uNNhKo/a250gx",
+	"5gXxRrjsd7PsLu4lXyUbtYZKNfJZrgC41j8SS8GyTbwLKbmKClMuws8cfa5SAcEGWvyJZQKaFfCTzseD",
+	"sTwo4dQ51ALqvnL/eP/+A779Qye484BPZxI7TsyoHWlnzM2kGHZTOT2UdMYPUpmxMROH/oV2cNXj+prP",
+	"DuQMF/0AmvpbBoTc4fsoMeBJL5ZrDezd7FhHUPjGZ6Rma9GDXauE7lTYAKhvT4ptpeA6ctqnuxd8yj4j",
+	"ScPSBI2zCESOi2ynpZXgH6gKXQL4psaZCIuRgr0edfrvN6558KkTkKZzu5Ze/tHPSK5tqjLUKiVEPePf",
+	"6bL4ur3Zp5jsSMmw4MK2pCyf/Yy03K0mREkcVhaH2H89iOWTZakwxPrDBr722egZ86O9W1GCrcw99V7G",
+	"DWuPDktbdkvLN9nBMnC741m8OgF8wSERG0VOE2KqVi7gB69cNZApd2foTYDRLOfYGPCHtiV5GtKwvSxo",
+	"QoaLyttKLqBuWpaRYmb1Rt8bomtvjXjw8zySC/QLFePCUm0qM5bvAh1WNFJX9S2jKp2QPwqmONvlrdpE",
+	"1vftjLF0AhX12Eezw1tNtB0R+4jdaeDtd2WDdT11Giu/xhUTNRTels1BXHGE0qaF0EoUh2RqW7yOSsLY",
+	"cbPDCJHqUtyxwwi5U4OR3bBR39qStOFVonirhOBJhi5rXfo//InaJWVr2wb8qkw/U8xg8KeG7mN/XD1O",
+	"j0bHtJl4/XnwWNvkYVQFv04ekowuNKFjCdwpZBkwHRWmUCzxYaCHrjQYBE1zxqwFTl7J+Y7lMb+GaCR5",
+	"YQek6Bg2vFPUQlJ83lhlPygNgLQy0DjJ5ZOB17rIuMTftDGDhHBRUbmib+IPMrxkZ3gvTWrqaR+rz4yn",
+	"1KSTbQ8Ou6Fp7rM7yHPqktOdv8CuUyqnsU4EN+2t/Hzmh/P/1Hq5bqSFBwfhUmxoZTnIGMpRr6HbOdNw",
+	"KqzBoHs84x7yoTfMr+sFmVWKjXYqA78q+XrRePmOJZa3QVa6UixYpRwhvI7DELtLSwgBpAsR8HdsBb9s",
+	"Tx7cKu+5nhC4lLfpPcI+wwr0eiDi+tqvPKtlBZe0W42/bfKrXsuw5YGuY3Gjlne8DhOjnTrgZm8nqoh2",
+	"W2DLfew2WWQ3r9zAfpytFHljLdwN7FdKhkV6zZC9eEyg7VWDq7VuIM9KSLDLLUV9SRuH9bZKmKhUZ1ca",
+	"eUoztiEIoVSEVqArS/21rHogyFjJYoYJm1Dv0yo4ZXDBsgHWsCvbgWxVtTBZkVIe2uU72YJUrfLLurWG",
+	"wqYaGPjdxbNNVa/lUs3KNApwu2m1cuUFnzIN+kHb1OWNNcUsI5KnMFhdsYD3Q5T8W7YhcVrTphmY4P7R",
+	"CZF5tn0GZrC9lvEZa7YtDClGnf+GmlFtrUXqHvrAr4ecyUeWNNbGXIQyGDphNPpOKHYjr2v5XEkn4xpj",
+	"A/EmI/H+HLNGGwxFDcMOGixraR8S6bERiw0iKe7Q5y4wVsvNOy+r5/uSXpn06OmY4qLX1uiFfqV3yNlx",
+	"iXCQs3M3y/JSlKal44fSh4Bttn+lGfO555DtpWqWF/gT9mF28lkLpADjpRVYqlyfNLdc1SWvgB1gvoDJ",
+	"x+pQAhMAD3Kum0bR6cMNQ6TtFvJKpDuYbabe2ADKmu4AqtEeN76Bf73Z44AtVogL2CNxHd1O5YapjKem",
+	"SwYgCdArNbBK+QDL+TgkDMagBqWYGBBtr3tpC3A8cobKMM3BCsIW2e6O/TmkNjEYAkm5LkhchYqsxVYi",
+	"UZcjw42y7liEbKcGWusztoF0XtfAImjtWO275m1Vcies5uDTt6KDiAR8d0oJ9/INWi3GPrSXHPFIoDlc",
+	"zE1izTv7za7t9tuyX5ocBUnOJVeCtEnl1DXQXCIX7FxdpBMPY9mBW3YppL9bwfqtm8gZWcPJldWxte8p",
+	"52C368i0nKi1USkUoxaQaNpabAm5TRKjFnjsuk/zERmEes/gzsmou0Z2Q57fW3C3CTTeBqqHuuc2quwG",
+	"YEyv0MIxsXwsWuqxtFDcLN7a4Thdzh3gLe1jAmXk7M1Ln3IG04GhMKoQb4ffmhgzAye0K6N4Ia+ZiL0X",
+	"HKPOPeZvTgADFqhhVgNyHfrKfOy1n9ZYeHb9l62WKEdkYfVQ95DexxAsobkYSdSUhaEpyAfEd3R+Zgto",
+	"etZJsJgjPKT7h4dBvP7a3VP+Y7kMr3+Nh9APmeYZs9S0ywTyw2q9muV5l4Cq7VfSd7NJXPopCE+0e4Ic",
+	"O4L5nmDHXwqUrw6b+2OdZO7YrJeddvf4ldVYITiQYrp7KS4FdOEgKc1zCDsf3hz5oteDs8JMpOL/Aqr3",
+	"yVMgNbkser2TtOqwB3+zAXgEXa1mM1EMK/eBRl3d2y9JcClAi37wM0z3HaYRPkWl5/vEz8w77x/8aglt",
+	"f8IcBzen8menounvrdhzNQNB9ECBSEs8LBzENckKLCVETnsnZBBtFzgICAPlKV1OfGudTS/hXUNNVGC7",
+	"BFwJQBD75MnJyRPvziD+lLE/zicyZ5cCC8TqH8mRL0/LNfmPXrfXO8JTI+cpE9jUwDHy2YymE3Zw3O0t",
+	"sfJ8Pu9S+Lkr1fjQPasPf3n57Pmrt8/hGbtTi+mUqoV9F4oWnZQpQpbSDh3stVHsnAPbFio2u8Lvri5k",
+	"tSPO3rzsJB2XPtDpd3rdI/yenDFBZ7zT75zAJTCKsG7x4QR6ff3L/nvMoqB6Pbd757jXs6csZFs7E8h1",
+	"/4LqMRRuIxRqs3TJL1JeQ560NxZYjunqyERcCqtP2S+6XmPQtnImhcvpP+712k6U8r5DfBSOoIeb3P/S",
+	"9Q51hUeDY6HTf/8hXJaX9QnSnN+AXkjHEJh1YwYI9iF45tvpZ+kGrsM3UpuxgnwhoGgCNCEPeydd8tuE",
+	"51CPVE8Ko0kGZVFKkxzL22AEIEbCc0gNxm6qn52K9qmT9U+9CxqJrqL8MypqpAcatJH+5ujQS9V2/nU3",
+	"LJdVq9Mx59r4e2GDuB6duhUjWN1yWEEEIxkpLskj8xHfQVWdrKyIBkXjvPV14S9gAhOhIyxcwHVYBIfb",
+	"D/xRMFVmqfc7qa95hmrXVkUglgMb+aKmfrsy91w7284edLptJMz3ec02Hk3QGvb29kOcla3882ifGVq5",
+	"XIrDf7pOHhV64lPn9c/2/0Ptg8rp+/5T2P6uc9w7fnTQOzk4Prro9frw3++dpGPtFCvWnQD+G02nrGuw",
+	"kXAwsX6tDS1G2Do0TY2vyVRS4yydBpVt7U0GJcpy6o0o8tyr1Jg/YWlRVutzrs2w4p59AnSvrRYdyhfC",
+	"Y62tLMog9G3SOd1ENDylmffNwiNHG8kFp++wDB/aQJi8kGrIs4yJP09ofWpq+u8/3NYEmaVvScJAgJUy",
+	"5sNt0pnJeA1JwebltnNCwNVItBwB6UyJV39cLXuffwRqPJjIls+5FCSjCygGN6hYdwCK8qXg2vUTdbrZ",
+	"EzKo9xwfoBJUF5W4g87K/tXbycqXVb9vaEn2oYwPPZXZ4m6bfMeNG+7SLXbSs5AOJePXjVOHy27IsqOd",
+	"phkbi7/Lb+vO1oIgJgQuwnprX/TuP+09Wf/EM9+Z3j5wtMEn3mAX9gspf4Ee7PDcw03mUzZI/5VlnPou",
+	"T6fHxxvIqNrGOMc2+F+ugEPuD/I940KuoacdfiojALetOpu1JgNNZ0nh3VX0lPrOS/GGmkmnTctYTTT3",
+	"lhcQOf3CN8fpxtN5JasZfaEc93+YuQu7HWIbMMgUaTl3y37oUFyp1oXeH7fYNq7yJZQeayy1Z/+FDX18",
+	"lbDEFeAdlGGLgWslrBicwFKwZst2Oaq6f3vHgEtXndOqJgB2EwK7YkQVKeFi4DhZxI5uIEHV9uaO2yf5",
+	"Uw/7MqT2EPAVQVTI6fWPDk56Nb0eG+g3ut77PoCd31ieyu00AKgE8hlO/nLOQW2YHOMvxz2cfhBcOXry",
+	"CGCHWEvj8cNeLwxA2tu3naIVQLfRjmhlj3xEGECAr5mC6zVZDJ/Ou1+n0Pymifxp50JNTIall0CMW8EJ",
+	"1Y9AeG5/bFyzxYpD4+9yHta8ANiOHYQdC0Jyr9mij65+33AoSDfSfCw0KWa4ffREznGoZTvBc1dS8VIo",
+	"Ok+CupMrbLKfoXLhX1q4O5Pshafg9nZZABS7daJ5n5I4OG7QZQPen6CbuMMSdWY5HeorfX2V8xvmfux2",
+	"u0FNyX7nLVa25ABMIwfYNjLPwe87ZMAWwkWYK3P1DrSB2qItdh+AnBSdO3waKigOAvxNcH8T3PdgQgLX",
+	"14sHbS+mMdeg1aZ0gUVoQYxaMhQmmtNI391+XYepKmknzl0GWrjXviu87ZDnOcusHu7rwV2K59jcFwwD",
+	"rIWExWmyH4k9EtD/Pw1ykMPO4DFJn3NtsBbcXmR8xOnv+hHj2LgmZjFjbX5+17ttM+Gz1P96g0OmNbSy",
+	"USxl8zhJM2dne5zrPcYsaCNYcXRcGTWu577vaRoA7/vHLn9u2TR62HwLL63Dq97R/z07/v3kv09/e/g/",
+	"j/7xw++Pz5487T07+un4edUZvH8SGE5vlIRSUEnpi66g/45G2G97z5GMoCP3ykBGmIn0zV/z+cT7OaNZ",
+	"vQ5q7uXWlrJdMV1gkZi4Ev5cZJpQgtkJWDzx3D6CnW4IhtsqHd3VFPUw5SURi5/bm5dxR036m1/y7pra",
+	"V6g0AWOzktszq3DsqjO5V7RvrBceFDiV3jEJHh1E+0iRIKoUzVvwkDpw4XIJ+wD/tZRNNOheile+mIwm",
+	"GcuZsfMCQJmV4qZWXrnWrqpsRUje4utg0y9Tx2/7S1FLT6jvfPfUt63/bet/gVvfMfidzCQP1p4Vpq0+",
+	"HRuNWGp8/ALT5FxCKyITE9/A1nux5hNJZnShyXBRtouEah5W1augjdj0HhqGX4rq3T6aoVmGBTodknYs",
+	"Af1I02vw6mG5UReGmVCVQRaAx0gBZsLn7QS4K3v/paAktxpApOwqGUMqqbX1oEisE3iK9REPYa9eYSOM",
+	"7Gq4uELEThQXocvI5AXfh3W2T3+aAxRh5dUtdOxGn4+NYhzfBNZfxqv0pQq6WqT3O7c3hwsyoZCt3C7z",
+	"HPLnkOZMrUCF/uZKByimsS9mo15/PREw6OAADaOGjAkyoxocP1D4QVEORcFcx6NlxAIOZ6etAo/+BXbK",
+	"5+SlGiYAdE2gUrztQsAwLtcBwXdFS2rojKmUCUPH6AOjy1xAjas8AKnITGHzK+CBhHChjbV8m4Wxv9M/",
+	"+r4mY8l0ebBBVcXupXDV9HXIXr7yS/X+evOx5QOoYrQ9nRyOGpZ8PzxMnvSSo17vwzZ4Uzuii3Kn7e8I",
+	"+avsi69esNfEtmX5ulylniWXN2FDaKcTll5L3JZxe/ScZVxZ5RQaKGlsIgbNt3znuXfnv0AlSp+0RaQi",
+	"xWysaMaW9EKsxb+sDdJL4TTFZ25ERDONfqWzRn8Dv0HtxrW2L9fOza+hD6wrldYn3Lh3h27JS1EeNFIZ",
+	"muMr9UTOXZEBMFntzZXua+XPTEnc9lhQUl9jWTVI2FNTzNer2r3aw/NSlA1fPdAXB35VtZ4Y/NikBrbr",
+	"ndEFGP8jynOWla+4FIPw5ivBWKav3M0D8kDOfGcEmNv3kN/1VJqJXSO0BuhQy7xwqXiQREUe2P+B2eRS",
+	"zqyM/B6DKw4A7TWH77TvAk2k4mMuNKadoTi9FPb1PoERnAOwoN9pMvj07O/Pn/38+t3F1dvnb9++fP3q",
+	"6uVPtwOsyG2ZlkFxoYEu0pRp/U5hH6prNjPtgXfPJ2+RTb4oUHRKRcryd7VEtYUsFJ3NIOmy3H1wX8du",
+	"aD/zNU+4GztlvsJMya2C0Y5q21sXu1PDbWRcOx0G5Zey+bw46qLNB1NPD2d0cdjtdneZp+eOKJYKeFdC",
+	"S6BSun0DX3/FkXN3DLYfp2V4PG2cQpucpSh020/S1146N5JN3UFkBXDtKEAXyNTVt7uRmDRuBbM/HqbM",
+	"TGSml47IS4EH4hzLgChZjCfVlBAUWH7eP7hgxjlghLxyP165H1ckpbyB0X+JUhgVlLUydRuxgpNdCXK6",
+	"o7Csy0PfXjYQh7NDx5LbisT6Qn0TiN8E4gYCsZRZdWG1iTgEx/lB7mvWRJ1CSy30Q/By7tzELB9ZTvQ1",
+	"rO1t7QWkYq6goBHrLmZv9fg3l9Bql1Czbe02bqCzKsCwFMyUc9FvaVxrT7JpM+QBcQ3HLmWDCRjcALvR",
+	"mwl39VcuhZBzYo23SANc8lqEQRCoL+q6jfJlUEPcPdRgvj2dbc32v1i7e5soQzWsfbmH/lL75N/HRQQr",
+	"gob8il3ZFN6NfppR6V3vUelSpF15cNegRi8nqaz0+8fldziYfStcQZnAMr+nt5Tf8/iHIL/n6BgTfHzH",
+	"z5QqtbDE/VUKKPJylHhs4LMmMNCtwTnUCux1e73e42g/0E5a6MpKDoz9Ru9NgAI++I8nTw6n8vul1pIe",
+	"fHhar7ewjZwIad+CX6/31Px2PLYdj7rOx62b0Ke/bLDpAOZTJkRi0RooK9wovkKQJzJ8AMr9cW3sbb6+",
+	"ay1ZUqCrdEbto0Et1srX6r2/CZFQfw9cpGzEP3bJGwjjaEMXvlDUHIrtlJ929UCCamBZciloriUm6zjx",
+	"oKVvcmO/XIZp3BNE85aYjJ3Zz5aEe6spg1PfSzkZV9VuD6VkXPHLP7luSyQFtHHLcpZOTrV5p5dfHKKj",
+	"HU3eKJkVUJaeuBQrYLJokg/Yw/vFO//MFuurtli+/ib2YoqHNr6SYxiMgr3ZXosFfXDa5aigjLCyBrr4",
+	"Vxl55K3B0qSET6dWyTLMyiGs4pUWVsLJ1FX0AxEF72OZFSQTbDcLueAQZYAdO5TZotkA6MewGauxwgm7",
+	"wg9+wkZdWMk5k2gGENwO7c6yXdIE77V6C27fl+Inao+cJ722jfcF5wJuLnfuOTvwriT7SlMEv/nn7kO4",
+	"VrVgnIRdFrCBNnl4A6Xa22MTFyzPIZwLQFLaaNyw3OciKxQd5q7Hty57OpRNEqEtIHQ1gRqaUKGyrFsP",
+	"creqYPnguNdLXGX8PoFDe5C44qLfu34v9IZpD3y3qi+D2hvYscm++WHvhEwZFU4ZLtuk6ktxLdB9ZCrl",
+	"lfqR2Edr3We8csnLjlNkuHAfdsUhR02AvijBSZfC6sH2HSjJ4JU4S5bFToUb3zxgn74h3zKj6hbk+ntW",
+	"nfKsyWqY5rQT9qQ7OgaztiwyH7ZDxJYSnePeSbfXPTo66f6wgUB17Rbg85YdX4t8URvq6hdsIUGXOpV8",
+	"jsB20FmhUYQQuydUVbK9F+DJaa1XgFNQWwjuSuDXz7C6U+K096jhHHDVvn0z5XPX8WurYbd0jFkeTFgz",
+	"sfw0TMp++x1uvQZvwhfCPjj1x3ZZcWzbFT84feeNr+CUhCZl/7b45Xqt9SZ8GbkBdXxX2APSrKpD0VfW",
+	"bhyMn4Cxb/FEzFmsg8dFZQH4M2G0JknLnyv23HT1zjGQVTtw7CmIkLBLUbptQL+DJnm5FGNXXQXzO4LO",
+	"x1gh2gHg4P7ABuE6ipvCT+xigoCrob2C2+kamsHMvoZE4J/Z4s9KAg6SEYGdVil+SXuNv5D3at5CH98C",
+	"BYbOCUjsqDf+HhiotxHpv5bUlS+Bi1xhvxUsNPOtehveGRf0pK5xjrV9E/R7LBIMm+qEYOuUJGgaZuWa",
+	"73sDQk7PuUknDJR4ORo5wGmXYHcVes30pVB8PDGuAh+2OB1JlTKrcq9WyZviOCINi1m2o0NmmZn3Wl7P",
+	"dflxNebCtj9Vr8oj+9uci0zOy1Y5j3pBz5qwpT8ceK9Ho7oDRWCjwa31rneebvtOUPt6d/i/T6wZpcPG",
+	"XgmnfB1id5h270TlEhZsHriF7dmFmCGZY7cOauSUpzTPF33sheFFAlWMDKWZEDA3QAIJxq1ahc5f9+JL",
+	"cc3YrPbOUsihcHOfdlYYyfmIYY/U37iZkIG8YSqnM7crB+WL7KAhB0kK3x/NCrNLAaexVfVcQSM7Rj1x",
+	"ibtchV/1SJZQucS+Ol65fD0iZi7xKrTydW4Zl5QwZZfCUmnOhS7j8qhbukwJwH+CjedyFfADWRQAir/d",
+	"WYT+uWXv6gvW6Z882gpHc+5pcJ+g0NKVLdi83ZWNP/7JrmykxypXtttpX3HFu6b4/+YCvx9LyPcUW3vY",
+	"FLgXWhAVYSN030g+jk5KyHBBvFu1QjZhRyurdXoNLWo4QfOvveOXhorR68z52fJ8ilAjqzmOXV01qwO6",
+	"i1Yp7D/u1csTbw98ctN8BvUw+ienx9tITCRDi3DA2jNrIGLfQu0xc67QdWwf0rm+Bw6xnf2G4CK82RU5",
+	"X2D7P79BsK6YL+SoTdXR1gGOBtYoc42OjcQ2x3JEBjKFZc3OzODHS+HdDmbCpmAu+ob7rSgiPyhV1SHq",
+	"Q4tgqOAIoCZi5hygQZfirIxI5b4/muvbyrJg3/qPYgrEiM3tRbAwAZ0+tbYwNoPhuYFOYi6p1OpgUKBg",
+	"xOYA8aHiUgwQagyVmgSMLXGDHzhsCsCMraXUJ2MJKiEojwGuqA3YBKv6HFdxb/im+yvseLxjYcf1OuFT",
+	"VAU3ufGZD4RtcPcLJaeb3HchO/eIvBou5HUZHlqK49XCSXyzuFEeBpyqPdgOwNokWGjnj1uw5U1Hv+8b",
+	"kXXuPghbYD02y23sb0dGHJ2Fxy3z4qR5dCStNQHsIqDSDg8nmPNPjCRHSQ/7Vg4+XWJkU192+uR9t9v9",
+	"cDuAVEVsTw699a6FnMNRgpVcXJQe0QWQo34psN4M/NzH1v+YV++a4znjdsCzgX06CI2gvFbagGHhkK6D",
+	"Mvw6IJqZhEzknN0wdSnkyDABkAW7zfOc5XZSGV1oqFSs4DypJ4QEVbGsNhj2XS/DMSMAw/sqw6ha6TCW",
+	"BG1RrU2vuRj7Aw4bhWHl+tPecZnFUsVkBz+6/Cc4myAzBj8/oVhcy9p1sjCpnLJSU3UeUagncNzrxaNE",
+	"dm29rvonQtWeegd05bN0ysv7lTHsSlpaFTiszdsUlkMQ9MEDVn1u3pS2SVRZmFlh/qsUiMcPezWpOZ6Z",
+	"g9PuUU1oPrHqsxfv9vyvjdcq6s3Pt8Teb9Gp2yw70DgoNjwb9nUcNMS4FOz1qJVtauYASPPWY3f5VuSN",
+	"2w/3gvJYZjwFEAPtQdElOy1DOZoMFnSg9EclMl070qL8QM8eawbb61nFHLc3IKvqKW+Q0oaSBdVzriNp",
+	"NesGm9YHO3K2/af6gKqXIPsuc2tkwjFmjdI0jo9ZZuP4N7YzQYGRzt0oWsxRLz+tJlFK2MTbQPbLCo6k",
+	"z6xgHK/gaNez+z83Aoq1MuE+Gc8dASXAaWW1c7+yp73jqt/2G1fv4Nzv9NJgKJTo+871fTf1/vKEtkmT",
+	"x5e0ccQmtOgSX1l3TjWZK24M84lROzoc97bY4EUO0FfhQmMfMyGJLtKJz1TZcfVOq9V7JQ154T63atnq",
+	"Q9v3kllzVYd9g6CeaomHaMBnAr/t3kgP47hKvaM3oD2IIlJJOAdFdQ4VtL99ohaGa2bo/b3DAj2pFuhZ",
+	"NaRV69MY/54X6Dtocr3pxMmDQX04g++xgWDp7yl7Z1+KQC09+BlBSVjLWhUCgngPBry65YqLq5mSY8W0",
+	"HnxvVeRvLvm94fTQclzyVS6D80J35eEnh5C9PVTWVtOrquw8k0qxFCKmoT2mJ7LIM9jhVUHRdGLXCd36",
+	"5e2QGoTmEzw55jdM+/7OIOqHNL2GqPGlwEeghHKXnMPgAHfujdQNagTglFiLxVWf3D9koVwveOM3TumY",
+	"m1EzCdrBO1BxUz9ucdQdHT++J0fdfQZv28zArRxKyFGfEzi+mb6L4+rXFF/HLLquEO8w3TZZnOL2+fIz",
+	"uTeKxMLB+i0W+0UIfmBcQkOf4wYngGL2vYhmWdUSMs8q+TySCjA2rpimVdahnqQAlxjkgiLQlYnMAQ65",
+	"JhOWZ8Q5G6kG/LjpkrfMmJwhagL9jZdCMZrDW0HlUCxnVNtbfiR8RISEPFKrT2J0bCLzjIwUY2UxI0hy",
+	"5z5bVMcPBYA27to3+H6LWzb8ZWGf2zCZJaV5fvXDD63JIyYPsItbYW6QOPsGIJ5XrPYnABE32PGOG55X",
+	"Zu0XBWH5MvJTvkLZaaVb2OBtC5F5+Cn4CxVokFZrG3uB1EIEpZV0Vrm1D65UbiNSDD4WbKytJVnw7Gfv",
+	"8fPnCoR72dfBlLbe38Gzf/m2P+uUFTzScRvcdctpUCE223GgZJTZ1KDE2O3XJznTGurPTIt0AnrHFErN",
+	"QLsfrr0pa+8YUeXDnxCp9ME/SNi4FFikDzIzfnQ526gfDQqRyjxnKeB9yRmOyPgeCcxVEKq1AsO5ZU5P",
+	"qkkHbANUBmhBC2uNzrYUzzP5FyM89gU3bkQNT05768OGR8dbFvdzlPua9KO/jDj8pvTsRQY7w2tjEawN",
+	"NVAse0UHorCjoetiUaEdnYLVR/E7p5qkVCnOMqib6LoO5VywQEhDJ+CMcJPU+qpBI2lyhs2mubkUNMu0",
+	"w8cMhjSnImWDLnntaolOvLRWPGVVLQqf7obv5kGVDVcN3D4YE5xjZt6W1FjjUbzAOCYXNA8772BSjAfg",
+	"AoKRj8qqSG1YwLL5TyWmRlJNoZcyF+bkuJN0pvQjnxZTX7IUnI54oVd6F7kwbMzUfRQ3c9Tv9I+enMDn",
+	"3SLbtej0j8CETXOpy9S4pMNEtlRLMYRGWJ7QX1vT6OAFWMRuFTjEl5gA+Pky9rwGPN/mGCuZuK3wpL/h",
+	"a/BVvgGKfxGZwSakLYqFelh/HczcqnSaKc702qwLTKfDtAkr8oZFes2wTCwVZCILhXG9jC7stXcXzxpZ",
+	"GMMFphNJaFc3lGbSrxKCh2zMMcYnR6iMxpMKSCEMz4mQ84QUwirbSwB2bQdgJkzNuWZdAvMGJF2WscwK",
+	"9+HC+fsKlRAt0Vdo/3JFiQBEn3MrvonriOShf8o3HQJIAUAJTo4Qe8iRCNrO7+TRI/u3vQ7zrT1w1Et6",
+	"vd6lmEkuoPZSCTHsB/WQSFpAvnXLuQGzuqhWb1uNexv4dBKrBp9L6CWMXEC4bjtq8IbaUZNhSb5Ov5NR",
+	"eycT9lR537Hk6yRw8UM0gBVRE6x2wPKc0BlV6PpFsCV8tW1MYyWL2dNFy6CEFCwYlfuz9KZiTl914YqK",
+	"7Mpe+vDZ0PH3WEm0FcL+2GUclZntx3hsUNVadbQB2mygPB/W3weozNWv2xo5FuyPyMGEgsHqjH+FhMY/",
+	"N12pIlPLiTJnw4mU1/oQK2SvalM35rqssvvu/BfU0rHVjuvMxseCmsL7S1h6zcoeZ4rOsf4n+C60QW2/",
+	"6mZGNEsVM1auu5Rt6i6BP2TIXCZ21gC4kwkXBk0KqDwHyAKADUoFaYuAGJAiIT87uA1RjGYaD4+wYLS1",
+	"UNzRBUcznnF+fs8r/DfX0LM1d5D6H4mVHlBmo8Q4XQs5J1SxS1FD4IOZMRZS4TQWeGYMoWXfca9HptCr",
+	"2nUvyljOYfFKhBUmEcch5YzfMHzw+c0GVknZOq5aMwd58AtVyuAJoxm0fnZCGB89eOsf3BQAcdw7XUJA",
+	"NOXuPh1BKBs/deTwnyzFen2u5qIr/n7k1X1dDOEPf2dH12uyu9vYjYHb7LJMAXHms338c2XMFaflv9et",
+	"1W/Huihb4e/Chf0c8AnHT2WZu10Gem7fMTOrMYPVVkrAIvf7CoFpoIIBYFIAe1otLZT2ewMOcgFFK650",
+	"wNM1gG6T5wluimrDVwmMIOQKYX+FvjtNCXcHRGGvQhQ+pRnxZ9lqUOHy3PaHKwyEh6om7ytf8fHE2Y1f",
+	"WXmWtqZOle+tCcmzu4lQL9mb0Ax32R3FHacuhZ48L0mszukdeVCZKe5x4toXbnowKwtNJPZYG4OlpqB0",
+	"d/59t+wPeQjKqRtQpK8e9CfVrrFAAkdoAsnAWAqwgGKA3tenE8D0Qc4xoS4I4YvKaGZPu7D5eVAWo2x+",
+	"vmw1+N4dGj7uareEgjUJGuT6lnzNlrdQAyvecSsYhe8XsTwIux+Ydq1caUacs0uhlS1VOmHaIK265JUE",
+	"/w8Thtde/3dGcxcnaZuip7OlcOJr0FQledzsfen34N1QliEy7pyakVRT4lzCHgOMHs+qGjGUaAheV/qC",
+	"Y1YcU6yhqyCK0+d6nxVmYiefQi+K4aISF92mNlHy/tp1n5eG/vpqEsFnXE2ED7f/fwAAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

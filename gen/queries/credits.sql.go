@@ -170,6 +170,42 @@ func (q *Queries) AddToUsageTotals(ctx context.Context, arg AddToUsageTotalsPara
 	return err
 }
 
+const alertsOfPeriod = `-- name: AlertsOfPeriod :many
+SELECT account_id, period, percent, used, granted, raised_at FROM credit_alerts WHERE account_id = $1 AND period = $2 ORDER BY percent
+`
+
+type AlertsOfPeriodParams struct {
+	AccountID string
+	Period    int32
+}
+
+func (q *Queries) AlertsOfPeriod(ctx context.Context, arg AlertsOfPeriodParams) ([]CreditAlert, error) {
+	rows, err := q.db.Query(ctx, alertsOfPeriod, arg.AccountID, arg.Period)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CreditAlert{}
+	for rows.Next() {
+		var i CreditAlert
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Period,
+			&i.Percent,
+			&i.Used,
+			&i.Granted,
+			&i.RaisedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const closePeriod = `-- name: ClosePeriod :exec
 UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed
 `
@@ -493,6 +529,34 @@ func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEvents
 		return nil, err
 	}
 	return items, nil
+}
+
+const insertAlerts = `-- name: InsertAlerts :exec
+INSERT INTO credit_alerts (account_id, period, percent, used, granted, raised_at)
+SELECT $1, $2, unnest($3::smallint[]), $4, $5,
+       $6::timestamptz
+ON CONFLICT DO NOTHING
+`
+
+type InsertAlertsParams struct {
+	AccountID string
+	Period    int32
+	Percents  []int16
+	Used      int64
+	Granted   int64
+	Now       time.Time
+}
+
+func (q *Queries) InsertAlerts(ctx context.Context, arg InsertAlertsParams) error {
+	_, err := q.db.Exec(ctx, insertAlerts,
+		arg.AccountID,
+		arg.Period,
+		arg.Percents,
+		arg.Used,
+		arg.Granted,
+		arg.Now,
+	)
+	return err
 }
 
 const insertBalance = `-- name: InsertBalance :exec
@@ -1114,6 +1178,36 @@ func (q *Queries) OveragesOfAccount(ctx context.Context, accountID string) ([]Ov
 		return nil, err
 	}
 	return items, nil
+}
+
+const setAlertAt = `-- name: SetAlertAt :exec
+UPDATE balances SET alert_at = $1 WHERE account_id = $2 AND period = $3
+`
+
+type SetAlertAtParams struct {
+	AlertAt   *int64
+	AccountID string
+	Period    int32
+}
+
+func (q *Queries) SetAlertAt(ctx context.Context, arg SetAlertAtParams) error {
+	_, err := q.db.Exec(ctx, setAlertAt, arg.AlertAt, arg.AccountID, arg.Period)
+	return err
+}
+
+const setAlertPercents = `-- name: SetAlertPercents :exec
+INSERT INTO credit_settings (account_id, alert_percents) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET alert_percents = excluded.alert_percents
+`
+
+type SetAlertPercentsParams struct {
+	AccountID     string
+	AlertPercents []int16
+}
+
+func (q *Queries) SetAlertPercents(ctx context.Context, arg SetAlertPercentsParams) error {
+	_, err := q.db.Exec(ctx, setAlertPercents, arg.AccountID, arg.AlertPercents)
+	return err
 }
 
 const setOverageLimit = `-- name: SetOverageLimit :exec

@@ -38,7 +38,8 @@ type Balance struct {
 	Held               int64  // for reservations; counts as spent
 	Requests           int64
 	months             int
-	reserves           bool // the account has made reservations, ever
+	reserves           bool   // the account has made reservations, ever
+	alertAt            *int64 // use that makes the next alert due, nil for none
 }
 
 // Used returns the credits that were used.
@@ -279,6 +280,9 @@ func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, no
 	if b.OverageLimit != nil { // it is never less than what there is
 		least := max(*b.OverageLimit, b.Overage, b.Used()+b.Held-b.Granted)
 		b.OverageLimit = &least
+	}
+	if b.alertAt, err = c.alert(ctx, tx, b, now); err != nil {
+		return Balance{}, err
 	}
 	return b, setTerms(ctx, tx, b)
 }

@@ -37,7 +37,7 @@ func Parse(source []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
-	if err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addPrices(f.Prices)); err != nil {
+	if err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addAlerts(f.Alerts), c.addPrices(f.Prices)); err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	return c, nil
@@ -63,6 +63,7 @@ func decode(source []byte, into *file) error {
 
 type file struct {
 	Bridge bridgeEntry             `json:"bridge"`
+	Alerts []int16                 `json:"alerts"`
 	Tiers  []tierEntry             `json:"tiers"`
 	Prices map[Category]priceEntry `json:"prices"`
 }
@@ -72,6 +73,16 @@ func (c *Catalogue) addBridge(e bridgeEntry) error {
 		return errors.New("bridge must be of 0 to 100 percent for at most 28 days")
 	}
 	c.Bridge = Bridge{Percent: e.Percent, For: time.Duration(e.Hours) * time.Hour}
+	return nil
+}
+
+func (c *Catalogue) addAlerts(percents []int16) error {
+	for i, p := range percents {
+		if p < 1 || p > 1000 || i > 0 && p <= percents[i-1] {
+			return errors.New("alerts must be rising percentages between 1 and 1000")
+		}
+	}
+	c.Alerts = percents
 	return nil
 }
 
