@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,29 @@ func stripeSync() *cli.Command {
 		},
 		Action: syncStripe,
 	}
+}
+
+func stripeReconcile() *cli.Command {
+	return &cli.Command{
+		Name: "reconcile", Usage: "compare with Stripe now, as servers do every minute, and print what was found",
+		Description: "Settings are those of serve.",
+		Action:      reconcileStripe,
+	}
+}
+
+func reconcileStripe(ctx context.Context, c *cli.Command) error {
+	a, _, err := build(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	report, err := a.Reconcile(ctx)
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(c.Root().Writer)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
 }
 
 func syncStripe(ctx context.Context, c *cli.Command) error {

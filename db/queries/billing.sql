@@ -26,13 +26,152 @@ WHERE account_id = sqlc.arg(account_id) AND customer_id IS NULL;
 -- name: SetSubscription :exec
 UPDATE billing_accounts
 SET subscription_id = sqlc.narg(subscription_id), subscription_status = sqlc.narg(subscription_status),
-    current_period_end = sqlc.narg(current_period_end), version = version + 1
+    current_period_end = sqlc.narg(current_period_end), past_due_since = sqlc.narg(past_due_since),
+    check_at = sqlc.narg(check_at), version = version + 1
 WHERE account_id = sqlc.arg(account_id);
 
--- name: StripeEventHandled :one
-SELECT EXISTS (SELECT FROM stripe_events WHERE id = $1);
+-- name: ClearCustomer :exec
+UPDATE billing_accounts SET customer_id = NULL WHERE account_id = $1;
+
+-- name: ListBillingAccountsToCheck :many
+SELECT * FROM billing_accounts WHERE check_at <= sqlc.arg(now)::timestamptz ORDER BY check_at LIMIT sqlc.arg(max_rows);
+
+-- name: PutOffCheck :exec
+UPDATE billing_accounts SET check_at = sqlc.arg(check_at)::timestamptz
+WHERE account_id = sqlc.arg(account_id) AND check_at IS NOT NULL;
 
 -- name: InsertStripeEvent :execrows
-INSERT INTO stripe_events (id, type, account_id, handled_at) VALUES ($1, $2, $3, $4)
+INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
+VALUES (sqlc.arg(id), sqlc.arg(type), sqlc.arg(customer_id)::text, sqlc.arg(received_at), sqlc.arg(received_at))
 ON CONFLICT (id) DO NOTHING;
 
+-- name: ClaimStripeEvents :many
+-- The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer.
+WITH first AS (
+    SELECT e.id, e.customer_id FROM stripe_events e
+    WHERE e.handled_at IS NULL AND e.next_attempt_at <= sqlc.arg(now)::timestamptz
+      AND NOT EXISTS (
+          SELECT FROM stripe_events o
+          WHERE o.handled_at IS NULL AND o.customer_id = e.customer_id
+            AND (o.received_at, o.id) < (e.received_at, e.id))
+    ORDER BY e.next_attempt_at
+    LIMIT 1
+    FOR UPDATE OF e SKIP LOCKED
+)
+UPDATE stripe_events e SET next_attempt_at = sqlc.arg(until)::timestamptz, attempts = e.attempts + 1
+FROM first
+WHERE e.handled_at IS NULL AND e.customer_id = first.customer_id
+RETURNING e.id, e.type, first.customer_id, e.attempts;
+
+-- name: HandledStripeEvents :exec
+UPDATE stripe_events
+SET handled_at = sqlc.arg(now)::timestamptz, account_id = sqlc.narg(account_id), last_error = NULL
+WHERE id = ANY(sqlc.arg(ids)::text[]);
+
+-- name: FailedStripeEvents :exec
+UPDATE stripe_events
+SET next_attempt_at = sqlc.arg(next_attempt_at)::timestamptz, last_error = sqlc.arg(last_error)::text
+WHERE id = ANY(sqlc.arg(ids)::text[]) AND handled_at IS NULL;
+
+-- name: InsertDuplicateSubscription :exec
+INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (subscription_id) DO NOTHING;
+
+-- name: ListDuplicateSubscriptions :many
+SELECT * FROM duplicate_subscriptions WHERE account_id = $1 ORDER BY subscription_id;
+
+-- name: CancelledDuplicateSubscription :exec
+UPDATE duplicate_subscriptions SET cancelled_at = sqlc.arg(now)::timestamptz
+WHERE subscription_id = sqlc.arg(subscription_id);
+
+-- name: CountBillingTroubles :one
+SELECT
+    (SELECT count(*) FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL) AS failing_events,
+    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates,
+    (SELECT count(*) FROM overage_bills WHERE state = 'pending') AS pending_overage,
+    (SELECT count(*) FROM overage_bills WHERE state = 'parked') AS parked_overage;
+
+-- name: EnsureReconciliation :exec
+INSERT INTO reconciliation (events_until) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- name: ClaimReconciliation :one
+UPDATE reconciliation SET busy_until = sqlc.arg(until)::timestamptz
+WHERE busy_until IS NULL OR busy_until <= sqlc.arg(now)::timestamptz
+RETURNING events_until;
+
+-- name: MoveReconciliation :exec
+UPDATE reconciliation SET events_until = $1;
+
+-- name: ReleaseReconciliation :exec
+UPDATE reconciliation SET busy_until = NULL WHERE busy_until = sqlc.arg(until)::timestamptz;
+
+-- name: InsertOverageBill :exec
+INSERT INTO overage_bills (
+    overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state,
+    next_attempt_at)
+VALUES (
+    sqlc.arg(overage_id), sqlc.arg(account_id), sqlc.narg(customer_id), sqlc.narg(subscription_id), sqlc.arg(starts_at),
+    sqlc.arg(ends_at), sqlc.arg(credits), sqlc.arg(unit_micros), sqlc.arg(amount_cents), sqlc.arg(state), sqlc.arg(now))
+ON CONFLICT (overage_id) DO NOTHING;
+
+-- name: ClaimOverageBill :one
+UPDATE overage_bills SET next_attempt_at = sqlc.arg(until)::timestamptz, attempts = attempts + 1
+WHERE overage_id = (
+    SELECT overage_id FROM overage_bills
+    WHERE state = 'pending' AND next_attempt_at <= sqlc.arg(now)::timestamptz
+    ORDER BY next_attempt_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+RETURNING *;
+
+-- name: BilledOverage :exec
+UPDATE overage_bills
+SET state = 'billed', invoice_id = sqlc.narg(invoice_id), item_id = sqlc.narg(item_id), last_error = NULL
+WHERE overage_id = sqlc.arg(overage_id);
+
+-- name: FailedOverageBill :exec
+UPDATE overage_bills
+SET state = sqlc.arg(state), last_error = sqlc.arg(last_error)::text, next_attempt_at = sqlc.arg(next_attempt_at)::timestamptz
+WHERE overage_id = sqlc.arg(overage_id);
+
+-- name: RetryOverageBill :execrows
+UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = sqlc.arg(now)::timestamptz
+WHERE overage_id = sqlc.arg(overage_id) AND state = 'parked';
+
+-- name: OverageBillExists :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1);
+
+-- name: ReviveStrandedOverage :execrows
+-- What waits for the next invoice of a subscription that will have none.
+UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::timestamptz
+WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
+  AND state = 'billed' AND invoice_id IS NULL AND item_id IS NOT NULL;
+
+-- name: InsertTopUp :exec
+INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (session_id) DO NOTHING;
+
+-- name: ReclaimTopUp :one
+-- What is asked back now: what was asked back before stays so.
+WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_id = sqlc.arg(session_id) FOR UPDATE)
+UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, sqlc.arg(reclaimed)::bigint)
+FROM before WHERE t.session_id = before.session_id
+RETURNING (t.reclaimed - before.reclaimed)::bigint AS more;
+
+-- name: ListOverageWithoutBill :many
+SELECT o.* FROM overages o
+WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id);
+
+-- name: ListAccountsWithNewOverage :many
+SELECT DISTINCT o.account_id FROM overages o
+WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+LIMIT $1;
+
+-- name: ListFailingStripeEvents :many
+SELECT * FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL ORDER BY received_at, id LIMIT $1;
+
+-- name: ListOpenOverage :many
+SELECT * FROM overage_bills
+WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+ORDER BY state, overage_id DESC
+LIMIT $1;

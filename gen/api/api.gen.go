@@ -93,12 +93,15 @@ const (
 	ErrorCodeMissingCredential        ErrorCode = "missing_credential"
 	ErrorCodeNoBillingAccount         ErrorCode = "no_billing_account"
 	ErrorCodeNotFound                 ErrorCode = "not_found"
+	ErrorCodeOverageNotFound          ErrorCode = "overage_not_found"
+	ErrorCodeOverageNotParked         ErrorCode = "overage_not_parked"
 	ErrorCodePayloadTooLarge          ErrorCode = "payload_too_large"
 	ErrorCodeReservationNotFound      ErrorCode = "reservation_not_found"
 	ErrorCodeReservationReleased      ErrorCode = "reservation_released"
 	ErrorCodeReservationSettled       ErrorCode = "reservation_settled"
 	ErrorCodeSubscriptionNeedsPayment ErrorCode = "subscription_needs_payment"
 	ErrorCodeTierManagedByStripe      ErrorCode = "tier_managed_by_stripe"
+	ErrorCodeTopUpsNotSold            ErrorCode = "top_ups_not_sold"
 	ErrorCodeUnavailable              ErrorCode = "unavailable"
 	ErrorCodeUnsupportedMediaType     ErrorCode = "unsupported_media_type"
 	ErrorCodeWrongCredentialKind      ErrorCode = "wrong_credential_kind"
@@ -157,6 +160,10 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeNotFound:
 		return true
+	case ErrorCodeOverageNotFound:
+		return true
+	case ErrorCodeOverageNotParked:
+		return true
 	case ErrorCodePayloadTooLarge:
 		return true
 	case ErrorCodeReservationNotFound:
@@ -168,6 +175,8 @@ func (e ErrorCode) Valid() bool {
 	case ErrorCodeSubscriptionNeedsPayment:
 		return true
 	case ErrorCodeTierManagedByStripe:
+		return true
+	case ErrorCodeTopUpsNotSold:
 		return true
 	case ErrorCodeUnavailable:
 		return true
@@ -231,6 +240,27 @@ func (e LedgerEntryType) Valid() bool {
 	case LedgerEntryTypeOverage:
 		return true
 	case LedgerEntryTypeUsage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OpenOverageState.
+const (
+	OpenOverageStateParked   OpenOverageState = "parked"
+	OpenOverageStatePending  OpenOverageState = "pending"
+	OpenOverageStateUnbilled OpenOverageState = "unbilled"
+)
+
+// Valid indicates whether the value is a known member of the OpenOverageState enum.
+func (e OpenOverageState) Valid() bool {
+	switch e {
+	case OpenOverageStateParked:
+		return true
+	case OpenOverageStatePending:
+		return true
+	case OpenOverageStateUnbilled:
 		return true
 	default:
 		return false
@@ -525,6 +555,27 @@ type Alerts struct {
 	Raised []Alert `json:"raised"`
 }
 
+// BillingProblems What billing could not do.
+type BillingProblems struct {
+	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
+	DuplicateSubscriptions int64 `json:"duplicateSubscriptions"`
+
+	// Events Events that failed, the oldest first.
+	Events []FailingEvent `json:"events"`
+
+	// FailingEvents How many events there are that failed.
+	FailingEvents int64 `json:"failingEvents"`
+
+	// Overage Overage that is not on an invoice, what is parked first.
+	Overage []OpenOverage `json:"overage"`
+
+	// ParkedOverage How much overage Stripe refused for good.
+	ParkedOverage int64 `json:"parkedOverage"`
+
+	// PendingOverage How much overage is on its way to an invoice.
+	PendingOverage int64 `json:"pendingOverage"`
+}
+
 // Category What credits are spent on.
 type Category string
 
@@ -658,6 +709,30 @@ type ErrorCode string
 //
 // Examples: customer-42
 type ExternalID = string
+
+// FailingEvent A Stripe event that could not be handled yet.
+type FailingEvent struct {
+	// Attempts How often it was tried.
+	Attempts int32 `json:"attempts"`
+
+	// CustomerID The customer at Stripe.
+	CustomerID string `json:"customerId"`
+
+	// Error Why it failed, for people to read.
+	Error string `json:"error"`
+
+	// ID Stripe's id of the event.
+	ID string `json:"id"`
+
+	// NextAttemptAt When it is tried again.
+	NextAttemptAt time.Time `json:"nextAttemptAt"`
+
+	// ReceivedAt When it was received.
+	ReceivedAt time.Time `json:"receivedAt"`
+
+	// Type Stripe's type of the event.
+	Type string `json:"type"`
+}
 
 // FieldError What is wrong with a field.
 type FieldError struct {
@@ -826,6 +901,42 @@ type Metadata map[string]string
 //
 // Examples: Production Key
 type Name = string
+
+// OpenOverage Overage that is not on an invoice.
+type OpenOverage struct {
+	// AccountID The account that used it.
+	AccountID string `json:"accountId"`
+
+	// AmountCents What they cost, in cents.
+	AmountCents int64 `json:"amountCents"`
+
+	// Attempts How often it was tried.
+	Attempts int32 `json:"attempts"`
+
+	// Credits The credits beyond what was granted.
+	Credits int64 `json:"credits"`
+
+	// Error Why it failed, for people to read. Left out if it was not tried.
+	Error *string `json:"error,omitempty"`
+
+	// ID The overage's id.
+	ID string `json:"id"`
+
+	// PeriodEnd When it ended.
+	PeriodEnd time.Time `json:"periodEnd"`
+
+	// PeriodStart When its billing period began.
+	PeriodStart time.Time `json:"periodStart"`
+
+	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
+	State OpenOverageState `json:"state"`
+
+	// SubscriptionID The subscription that it is billed to. Left out if there was none.
+	SubscriptionID *string `json:"subscriptionId,omitempty"`
+}
+
+// OpenOverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
+type OpenOverageState string
 
 // PaidTier A plan that is sold through Checkout.
 type PaidTier string
@@ -1161,6 +1272,18 @@ type Subscription struct {
 
 // Tier A plan of the catalogue.
 type Tier string
+
+// TopUpRequest How many credits to buy, and where to return to.
+type TopUpRequest struct {
+	// CancelURL Redirect URL on cancellation.
+	CancelURL string `json:"cancelUrl"`
+
+	// Credits The credits to buy, by the thousand. The operator may have set closer bounds.
+	Credits int64 `json:"credits"`
+
+	// SuccessURL Redirect URL on successful payment.
+	SuccessURL string `json:"successUrl"`
+}
 
 // UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
 type UpdateKeyRequest struct {
@@ -1578,6 +1701,14 @@ type CreatePortalSessionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// CreateTopUpParams defines parameters for CreateTopUp.
+type CreateTopUpParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListKeysParams defines parameters for ListKeys.
 type ListKeysParams struct {
 	// Limit How many to return.
@@ -1731,6 +1862,9 @@ type CreatePortalSessionJSONRequestBody = PortalRequest
 
 // SetSpendLimitJSONRequestBody defines body for SetSpendLimit for application/json ContentType.
 type SetSpendLimitJSONRequestBody = SpendLimit
+
+// CreateTopUpJSONRequestBody defines body for CreateTopUp for application/json ContentType.
+type CreateTopUpJSONRequestBody = TopUpRequest
 
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
@@ -1944,9 +2078,15 @@ type ServerInterface interface {
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx echo.Context, params CreateCheckoutSessionParams) error
+	// RetryOverage Bill parked overage again
+	// (POST /v1/billing/overage/{overageId}/retry)
+	RetryOverage(ctx echo.Context, overageID string) error
 	// CreatePortalSession Open the billing portal
 	// (POST /v1/billing/portal)
 	CreatePortalSession(ctx echo.Context, params CreatePortalSessionParams) error
+	// GetBillingProblems What billing could not do
+	// (GET /v1/billing/problems)
+	GetBillingProblems(ctx echo.Context) error
 	// GetSpendLimit Get the limit of overage
 	// (GET /v1/billing/spend-limit)
 	GetSpendLimit(ctx echo.Context) error
@@ -1956,6 +2096,9 @@ type ServerInterface interface {
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx echo.Context) error
+	// CreateTopUp Buy credits
+	// (POST /v1/billing/topup)
+	CreateTopUp(ctx echo.Context, params CreateTopUpParams) error
 	// ListKeys List API keys
 	// (GET /v1/keys)
 	ListKeys(ctx echo.Context, params ListKeysParams) error
@@ -2355,6 +2498,22 @@ func (w *ServerInterfaceWrapper) CreateCheckoutSession(ctx echo.Context) error {
 	return err
 }
 
+// RetryOverage converts echo context to params.
+func (w *ServerInterfaceWrapper) RetryOverage(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "overageId" -------------
+	var overageID string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "overageId", ctx.Param("overageId"), &overageID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter overageId: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RetryOverage(ctx, overageID)
+	return err
+}
+
 // CreatePortalSession converts echo context to params.
 func (w *ServerInterfaceWrapper) CreatePortalSession(ctx echo.Context) error {
 	var err error
@@ -2384,6 +2543,15 @@ func (w *ServerInterfaceWrapper) CreatePortalSession(ctx echo.Context) error {
 	return err
 }
 
+// GetBillingProblems converts echo context to params.
+func (w *ServerInterfaceWrapper) GetBillingProblems(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetBillingProblems(ctx)
+	return err
+}
+
 // GetSpendLimit converts echo context to params.
 func (w *ServerInterfaceWrapper) GetSpendLimit(ctx echo.Context) error {
 	var err error
@@ -2408,6 +2576,35 @@ func (w *ServerInterfaceWrapper) GetSubscription(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetSubscription(ctx)
+	return err
+}
+
+// CreateTopUp converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateTopUp(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateTopUpParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateTopUp(ctx, params)
 	return err
 }
 
@@ -2958,6 +3155,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
 	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
 	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
+	router.POST(options.BaseURL+"/v1/billing/topup", wrapper.CreateTopUp, options.OperationMiddlewares["createTopUp"]...)
+	router.GET(options.BaseURL+"/v1/billing/problems", wrapper.GetBillingProblems, options.OperationMiddlewares["getBillingProblems"]...)
+	router.POST(options.BaseURL+"/v1/billing/overage/:overageId/retry", wrapper.RetryOverage, options.OperationMiddlewares["retryOverage"]...)
 	router.GET(options.BaseURL+"/v1/accounts", wrapper.ListAccounts, options.OperationMiddlewares["listAccounts"]...)
 	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
 	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
@@ -4902,6 +5102,134 @@ func (response CreateCheckoutSession503ApplicationProblemPlusJSONResponse) Visit
 	return err
 }
 
+type RetryOverageRequestObject struct {
+	OverageID string `json:"overageId"`
+}
+
+type RetryOverageResponseObject interface {
+	VisitRetryOverageResponse(w http.ResponseWriter) error
+}
+
+type RetryOverage204Response struct {
+}
+
+func (response RetryOverage204Response) VisitRetryOverageResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type RetryOverage400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage400ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage401ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage403ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage404ApplicationProblemPlusJSONResponse Problem
+
+func (response RetryOverage404ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage409ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage500ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetryOverage503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response RetryOverage503ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreatePortalSessionRequestObject struct {
 	Params CreatePortalSessionParams
 	Body   *CreatePortalSessionJSONRequestBody
@@ -5059,6 +5387,109 @@ type CreatePortalSession503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreatePortalSession503ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblemsRequestObject struct {
+}
+
+type GetBillingProblemsResponseObject interface {
+	VisitGetBillingProblemsResponse(w http.ResponseWriter) error
+}
+
+type GetBillingProblems200JSONResponse BillingProblems
+
+func (response GetBillingProblems200JSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems400ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems401ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems403ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems500ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetBillingProblems503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetBillingProblems503ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -5401,6 +5832,175 @@ type GetSubscription503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetSubscription503ApplicationProblemPlusJSONResponse) VisitGetSubscriptionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUpRequestObject struct {
+	Params CreateTopUpParams
+	Body   *CreateTopUpJSONRequestBody
+}
+
+type CreateTopUpResponseObject interface {
+	VisitCreateTopUpResponse(w http.ResponseWriter) error
+}
+
+type CreateTopUp200JSONResponse CheckoutSession
+
+func (response CreateTopUp200JSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp400ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp401ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp403ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp409ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp413ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp415ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp422ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp500ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateTopUp503ApplicationProblemPlusJSONResponse struct {
+	BillingUnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response CreateTopUp503ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7909,9 +8509,15 @@ type StrictServerInterface interface {
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx context.Context, request CreateCheckoutSessionRequestObject) (CreateCheckoutSessionResponseObject, error)
+	// RetryOverage Bill parked overage again
+	// (POST /v1/billing/overage/{overageId}/retry)
+	RetryOverage(ctx context.Context, request RetryOverageRequestObject) (RetryOverageResponseObject, error)
 	// CreatePortalSession Open the billing portal
 	// (POST /v1/billing/portal)
 	CreatePortalSession(ctx context.Context, request CreatePortalSessionRequestObject) (CreatePortalSessionResponseObject, error)
+	// GetBillingProblems What billing could not do
+	// (GET /v1/billing/problems)
+	GetBillingProblems(ctx context.Context, request GetBillingProblemsRequestObject) (GetBillingProblemsResponseObject, error)
 	// GetSpendLimit Get the limit of overage
 	// (GET /v1/billing/spend-limit)
 	GetSpendLimit(ctx context.Context, request GetSpendLimitRequestObject) (GetSpendLimitResponseObject, error)
@@ -7921,6 +8527,9 @@ type StrictServerInterface interface {
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx context.Context, request GetSubscriptionRequestObject) (GetSubscriptionResponseObject, error)
+	// CreateTopUp Buy credits
+	// (POST /v1/billing/topup)
+	CreateTopUp(ctx context.Context, request CreateTopUpRequestObject) (CreateTopUpResponseObject, error)
 	// ListKeys List API keys
 	// (GET /v1/keys)
 	ListKeys(ctx context.Context, request ListKeysRequestObject) (ListKeysResponseObject, error)
@@ -8474,6 +9083,31 @@ func (sh *strictHandler) CreateCheckoutSession(ctx echo.Context, params CreateCh
 	return nil
 }
 
+// RetryOverage operation middleware
+func (sh *strictHandler) RetryOverage(ctx echo.Context, overageID string) error {
+	var request RetryOverageRequestObject
+
+	request.OverageID = overageID
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RetryOverage(ctx.Request().Context(), request.(RetryOverageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetryOverage")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RetryOverageResponseObject); ok {
+		return validResponse.VisitRetryOverageResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreatePortalSession operation middleware
 func (sh *strictHandler) CreatePortalSession(ctx echo.Context, params CreatePortalSessionParams) error {
 	var request CreatePortalSessionRequestObject
@@ -8519,6 +9153,29 @@ func (sh *strictHandler) CreatePortalSession(ctx echo.Context, params CreatePort
 		return err
 	} else if validResponse, ok := response.(CreatePortalSessionResponseObject); ok {
 		return validResponse.VisitCreatePortalSessionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetBillingProblems operation middleware
+func (sh *strictHandler) GetBillingProblems(ctx echo.Context) error {
+	var request GetBillingProblemsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetBillingProblems(ctx.Request().Context(), request.(GetBillingProblemsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetBillingProblems")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetBillingProblemsResponseObject); ok {
+		return validResponse.VisitGetBillingProblemsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -8611,6 +9268,54 @@ func (sh *strictHandler) GetSubscription(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetSubscriptionResponseObject); ok {
 		return validResponse.VisitGetSubscriptionResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateTopUp operation middleware
+func (sh *strictHandler) CreateTopUp(ctx echo.Context, params CreateTopUpParams) error {
+	var request CreateTopUpRequestObject
+
+	request.Params = params
+
+	var body CreateTopUpJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateTopUp(ctx.Request().Context(), request.(CreateTopUpRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateTopUp")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateTopUpResponseObject); ok {
+		return validResponse.VisitCreateTopUpResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -9260,285 +9965,312 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L37dxs3kj/6r+Dy7jlxzrYo6mHHZn4Z2bG/428S2yvLm51YXhHsBkmMmgADoEVzfHT/9ntQBXSjm2i+",
-	"RDmOx3tydqxmP4BCoVCPT1V96qRyOpOCCaM7/U8d9pFOZzmDf5+lqSyEsf+8oXnB7D9Sxahh2Znp9DvH",
-	"veNHB72Tg+Oji16vD//93kk6bEp53ul3hjzPuRj/jaZT1jVMG/vbR8OUoPnLrNPvpIU2csrUwelxJ+lw",
-	"e4mmqbmiw/To+KSTdASdsk6/c5ZOWSfpaENNoeEmw2/wiuIz9sy9xr5TFHmedAxnqtPvjBRjndvb26Qz",
-	"YTRjCiZ1zoxaHJyNjL3lUydjOlV8ZrgUnX7nLUulyDQxkswpN2TIRlIxYiaMCPbREKMW3U7SUeyPgiuW",
-	"dfpGFSzp6HTCptS+biTVlFracGFO7Kym9COfFtNO/+RRr5d0plzgn0dJxyxmDO9kY6Y6dpy//fbbwVlh",
-	"JkwYnlLDlkd4psn5i2fk0Q8Pe4Tqa716OFP68RcmxmbS6R8/fFh+0tJNjJE0M6rolBlHHbfkL396Kd5Q",
-	"+9jS9wWheM93mvCsS36bUENSKr6z1CJSMEKFnjOlCdXwp7E3ZJJpIqQh7CPXxg6a27fN7DfKdXYvfplt",
-	"OqdHp0BR/+eRnY2xDNbpd/73fe/gydnB7/TgX1cHH/7zPzrLs086TxfPqGFjqRbLM30t8gUpNB0zIkfE",
-	"TLgmqbu5HP8fBVOLagL+90443v9QbNTpd/7fw2qjHeKv+rD8Og7mZ7bZOK5Z6xCu2QLot9n3f2aLlz/B",
-	"x18oOW359twu4ITOZkywjFBDpCLU7h8cjOFT1jaakX1rdH9k1LAD+2h0XV5mbDqThok0TpMzAgLJEmQh",
-	"C0XSiZSai3FCCsH/KJjdwDA4y0ZMG/KAknfvXv5EuCZjKbPvu+SFVOT4lExkYVmVKCsWyJybCex2TacM",
-	"v3EpxsxouDjiShvH3mRI02tCRWa5esLF2FFIEzPnKfux8RZ8M7X3MlWOitsvnx4fd4kl9KXQRZoyrZkm",
-	"VDFyzWamD0MbFZrmJJ1QMWblBxOiJeFGu6HDuwSbE7sDpjPTvRR+UVD6VasSUPfAkneVxGjfXv/Pwf/X",
-	"tq2ArVoliGXf/QsPz/ifR3D8wqfcLM/t73JOplQsLP8pZgol2nZGDi8Ih5exES1y0+kf95IV58jRBsfI",
-	"OdNM3VA7qFXroKrb9r8ewcs/47pcyI2EWHmur5FfRm4vvW7tXPVMCl3Tol7IQmSgQUlhGGpVdDbL7TnP",
-	"pTj8p7aDrStgr39uE+D+rkOvo9nPbibzqydukwalLibMn+7dzm3ih/5Krh39TMlhzqb/2T6LSoOUWXDY",
-	"Xwlprkbwdjsag6rjxYQpZkWakEQX6aQaFTIS0wY0SMX+uOod/d+z499P/vv0t4f/8+gfP/z++OzJ096z",
-	"o5+Onwc642nv1KqFJreffiUNeeE+6VavUKJ/zRagCPXdZPrLQ7zdnMxv8CUtZG6ZnaV5zpTRu3NLSecZ",
-	"Uylq9e8f9pLHveSo1/uQdBTl2u7C95+cDOof9+z/Jf6BTv9hz9/WVPOPjis1v4DXHPWOjnu92w9bUAZn",
-	"2Mp/8CuQ4inNznGx98p5XNzQnGdXjpEafBcezlbGwb1d8pYxwpSSCjRu/BcQccRZblmRfZxxxfRL8RNd",
-	"aCuwmbY6W6ffmRYaxCk1ZCq1ISePHnZuP+zMyL2KkZ/SjJyXs1jFys05742RQ3LJ0YjYVVI0NV0yQCIN",
-	"iJWlmjCaTggQq0teOZVpTrXXanDB0WJ8J+gN5Tkd5myvC+8MUtjPqRQjPi7sgRSsvxuAX/vqJiIFnhb2",
-	"UGNqZzn0sHdSLd9bpm54ykg439XL2DKD/azmW7CmI3N/MIh/d/B9UikLyi5w7eaimpa9UyrUiYGAlwIf",
-	"dMq04uOJIULOyYNB7THUYtvN99hU3d2H4a0w3WdSjHKe7lmaVMr0FRdXMyXHimkdctVZuUmcfcE1aejg",
-	"lura8DwnqhCCi/EdTronFYeVM14jHVrmsD8pYUfn7Vcx1pUKSfNczgk35MHAEnRANF1o0NaQZegWtLsU",
-	"jnjkwaBlSshRlhcUy7jRzz9OaKEN269uk+LLr1j59sYZw26YsFtMG02mVhN1T1j9WhDFppQLwp3IcfuJ",
-	"zJjiMrsDYxxXjPGGLqZ2COdeK1/NIMsT2g9r/No29weDpU+WMoQKECRoRcq5IKDHkJzRG6bJg8E1W1zB",
-	"pSv2MWUss4/Wz5y54sYwAWfOc7sU9yIZYJFBXLotWLIAfNMy9tXj9Gh0TGFQiqVSZZVxUvMYzOgilzT7",
-	"rFKhMf79CQN4MVicW0zcL9W9GCM41TZTxOvnZEIrnR0e+bz2SHOU+1uR1gmSB4PGV6ujvN2GeSHVkGcZ",
-	"E3tdpLmSYnxl5QIThtP86po3l4prwkQ2k1wYYug104QSH2WwAiPBMweUEKt5GXnNxB0WMVDmqjmvXsT4",
-	"LPa3lNWb7eqA1k+GhbFnr99T9osJuA51KmfMnsZO5btxTl37Kxyrc25Aq5OjESy7fcgzi/290DMmMqe+",
-	"/53R3EwWdzNbyyiPvN6GKvjtGFHOcqDEnOU5jLLuWz5naMfek0ZozyKFn2gyalOLsaLQ3hgVg44/d2fV",
-	"4+DwfydmSqbWPh3mjDwXhpvFFhpiMKd9se3O5LDrKTCk+Nyam3t2FOCbr8CSDRfwrZwyp05YIQl72pqI",
-	"slBE84x1yX8V0mDgsDSQsztYjYHR7+dL3oIlRZ67wa02/2sz2ZO9uCMRMECwBw/XBrFo1CKdt/4huLmc",
-	"o8Y+hdFiCDxbpi7jzjnV5p1zf+E9zh/8RsmsSO34CAZOZoqN+MdOvzPL6VBf6eurnN8weFO3C+tNDSuD",
-	"BY4K2nnx51xkcu5izp3+ox6sipXInf77jjEaWMB0tnGu2WG1nAwQNUTi34sSZUm4mTfXxS8/n+ZUH9r9",
-	"6k2ezG9Qc72Q8heqxvv1ZDmt+MpIeZXD2xsa61BmYBfDj85oOiK/8qe70/0oUHac09GdHeRCSvKLG8aq",
-	"ZVge9v6WYsWM7WKA7XwvbL8Zy+/NiN+B+z8X59fnSB4MAqMBViGIS96LxR3EHK80MyZf9rwEt8DYh4wJ",
-	"4u4lNFeMZovPamXHxryfZXppQInyk6spUKnUgONQLGc00LIaXjieTrZ3w1UuzPqS7+HErxBCTahYCb3p",
-	"d/J8Wp78utO3R741YRFyRvP86ocfOjU1oBHhOvLKwwQiO6B8gY6g9E31QcQbNBQHcHMC4iK3nFeIVOY5",
-	"S8G/2NtiVQOqtcddyluahL4XMRfy6WYirzbCzynv4kO9p9htcx3eWoMYNL498Ls1yOmYPfO8fASh2i1m",
-	"Uo2mjY/AUwojfydoYSZS8X/t2yB2wcfKNdGUynWnRRV23Z1tjkJzN5jXZmHSYKT7YZtXMpgjSNQSTRNO",
-	"mDwoxLWQc5GQKdd2pFlCFLuR1yyzD6HQyr7v1oNiMdjoqsjY0v0w4vsKuxa18GZt3TEYSOKxwC65UAtC",
-	"x5SLPyveGg59j8Gw1bP2kQquCfACoUNZGDCjKx5qEGdPEdJ3QhezmVSGZb+yjNMLoM1eeaH8wNXUfuEK",
-	"yB+6VpjIYK6g0FNNmiLzDhbMw1AolAMhMFVygQNZzQ7R0e/fiAEv9dK8q8804flNZF/p83YAWQCtzJSc",
-	"MWU4rk/gPGk+/9uEYYjNK/mA08D77Ys2gcGVaQCRlytGHNZAM5FpwsWN5CnTxMgueVXkOeEwbDKmN4wI",
-	"KQCfV0OmnvoPvvdfTDqiyPPOh9t6kkHz8/+QhYKgIc/IyEESfOhis2+DL6712zzbEH/38idLJPQrrX7g",
-	"lb3ntuLjjV7/Fm++jSVJfGq3577TFe9Q45bJEcaSi5bwfzy8BLuBIB2e1fF0gxiZMENj9UwuuIOzVtDR",
-	"95a+tQV2JPTs5t5cEisy/SRg/Q8l38rhP1lqAtDjy5/WJz/AULzIe1+zSD4kK3Ctj2q4VnisArdGoa3l",
-	"sH7hOrrjZy4/wI0vsuEzaujKtdcJEWxubTwAugMm1rCp3hhQClN+iY8cVdukQ5WiC/vzhOpfpWJRoQBm",
-	"aRlVrMK/Y9iA7k1DKXNGAcAh2EfzrFBaqvikBin8OEDQicvfgdchN0sUcTm1hvDSLn+0QsA0OBLoWhtP",
-	"NdEV/PW23M2tpAiY7ZotMCmApimbOTnMRDFFvvP5UD4cF3w44KCcqSjvmIlieiLzDPe0lfYzqjV+pM5E",
-	"eRz37gwUT2vnALIKZu284MI8Ou0E8PXeMnw9wKHGlrUca/PFSyj5NTD5EOIaOwA3P+h8ADFOEohhze2J",
-	"ypG0+Nmt6dLgOk8k9/mkTCgoZxXlPcsCF56EsKI0y7gdMs3fBCs9orlmSUwvQHwu8GI1kzqTVMjjJlHe",
-	"4C90zIBXqOOU77QHASWIE5UiZV0ysBtuYMUB6L7U0FyOC/adrommuzFBJbGOg3MdJVbbji/n10pi3SJo",
-	"kXZul6SFUkyYiGt4U3Je4F4rSWo374Snk/gi3SPFKhHv4eXLQ5XaGbwTq1mB3zUytrXA8bXHTNtilWOL",
-	"rVp7GiCmxLjNbAlqRaw9MkIJXMXqEud+VHQcFcLPJiy9loUJgO1b7UBqiJFEF0N7eciIkQlkoc3h5CzT",
-	"jqwqvazyU5Gy/J2KaOXnLOOKpYa8O//FHo14a14672oK8OnjZpbO0jRdJttG33L3joqczBCWuMsXN9Eo",
-	"31CeRbVKrzRWo04CakUZxq3jW6Y1R+s3ZufYtfIGbaEROF5fFI0vaNPLeebFhf8icU+QB4NUX3W73cH3",
-	"RKoE1XMHp7fPzHIqkvJElsrQPHh0OHPPtuvt4RG3ch395IidcuN9p70nj2KJWiH1C6B3RYgoveVum0WX",
-	"IAVA2/YJ46BeeXzpwIU3BjMlb3jG1AC2EyWDPwoK0c1B4oRq7RAiM2VN1i75jZvJpRgMF/J6YI94VKXB",
-	"cVHGTOwbEezbQ0B7nQXss7UMwOh0wE/qzBgHfPVjtuphCZiJq8tpIOA2y0gOQihRmcgdgDmuyYQnSs8l",
-	"GK1W+2RhZoX5L0f1SBof/I6QPY0Zs8DzgzyfDvY1CE/R2Jylp3dGuEnsCnNRZ4qIEbFBNmO3JZ0x6fzR",
-	"SgxINC3SSeLHUAhuSsUiSFO/O1Eam7VkpOguBcvaWTi7HXFngYdBOq/TstTczbkU8SIF63NSX5///dvl",
-	"pf7wn3/z/4iuUN3VtGpjPfd3bun3aZAfHmwnPSAadyI7yJAVFIdEDZa9nEXkwVmWKcxbl4oIZuZSXWvy",
-	"4NnLn86/R53PAfbJlC7IkKFRNFJy2iVnYpEQPiI5Gxkii7rbITxIntQW6ziymV7Qg1G/e9iyVA2lccqF",
-	"/3NZi63Bxtosu6WJgfFtNyRt6vTklXRZCnIEGFoI8TRmvclW3UCEMUGHuVfB3YGCKdftjoZrDN+HzoXl",
-	"I6Se4bhEFnuVFMLwHMNUC5g1/tNOVU65MWyN3X7y6OFa+4MZ6n1Zq7bPr/6+YLuVBOn85P7VpMrPbAEJ",
-	"izB4SGaUUHlB0dQw9KMHTOk5qUXE/+/l5cde7+Dy8uPR6PLy4w+jFtasgQRX4gLKGwOoYPR0jm44qbrk",
-	"+Q1TC1dAom3brYwo26/W99MPq3ZT0sGSHO5ny4lWprXIr6yl3AcIJ++c+mehjY9HJAhIgToYdI7FNiLH",
-	"RQX2aA122E9oI2eaWPHFxbiKB/BazQP7qjXeod0iA64aC2BL4taAneI1W3TJS4gbo63HMsTjgNNkE22+",
-	"TE2OlYSYcmE1Smu4WDvdeODoBu/d+VADp/41WwTe/HLBquG2nHpxFbXhkdzU15JvIPKpsvsJsPM+Rc85",
-	"PC0rWgvNwTZ28H26J9eMYM4U8+D4hXTmJZ4vYLwoBhNlWZf84va3ZWP0rttffVxry9Fhcp5d7fUUAsES",
-	"1M9K6cynAHvykFcQPRqyXM5Jb4fxrPe83tXN2nSulgSIMSMg8Z9BoDsqkyuYfEK0AQayy2WNmClNJ1yA",
-	"lkoUow33PpahgGorupNES2f4a1UIIOk4OONV6S2yF1uT4CNp252kkzqvQyO3OZbhupTvuJxV154s3Zo0",
-	"w4UuRiOecvsuOPLgYiMzIwoxWi704K9oPhbUFIqh3LnylFLSUJyMverQNu6vekqpuxhObsrMRGZwySnL",
-	"wGta81rClxVy8spT260bXKxeFcN3twHwwuseztm4XGFhHSvM8C2MZfrK+dxc6PRqSgUds+xquLjC0Cmc",
-	"4CFLtGI44qltMS9oYAxtFaFvBFzDAoIflqP029euSjovOMuzMpUo5vbQLtMF8bSupMXSQeLKgsQOcfgp",
-	"IWXhPSsWEZFzt9M7Mjxu0C84Y3KWs1C4BJ95GPjQWzx0OJvVR/H/UXRXm788PCQZ8xsG7kyqAWyQWWXP",
-	"8mcCNd3oNSN0ThdRPEtcE/A1uQBY1XbMrLO0Dho/RMyu9SrmwiuPePC1G4Arw42wqVqV/gUcvqDpn4Xk",
-	"84aAYGNq+A0LD5iZklOJS2VPjfKZ6NZVjOq4v3sR5TUS+i2JZkwTbmKYmruaUQ2WdcnBni3KgbeyLmuj",
-	"qjU5MqcwNRy3NKciXavzeiV1lUt1Wb+zO0H8WC6YU+AW+KPdCKLcCUv8vM6HVxLFzyBGFZdSG5VhQT0P",
-	"Rlw2aSS20YJxOMvndKGJvA65UF5H+K0xcPfC2GjbDcek1MvXWIn/bi6utfg/H1bYGvv31fjPwnG/sEeX",
-	"24beYxYmyNeNLe6R3SudaX8Vj0SYEbuWXQBTZfk/KWueUTLlojCMDNmEi6w2EcQQzqneYQp3cQZugrn0",
-	"+b0xGThkY47lhpwcdN6ZBM++VI4FtwxjyHDRCi/79/YCLjmBnPvHkT2UUnWfUMCPLYdBFL9ZlZ5tWBJB",
-	"FtdK5ObDmky2T60Fbv7MFutAm9dssRVg096/I1gT8sO/ATU3AWr+wrIxU8+FicGCzgRh9hc/6hxujugU",
-	"0zhG//XIu8H6JJN5TpVOCPtIU5N4rxmeIMqa+SyzMoWSFKFH8EUX2Gxy8mmva0+5Bhuf9CKcSduEOTd2",
-	"ckyxrDG3DU9/WmgWnTIlY6tqwxGOVWgABZhLrcncGhBy5Eqdh3FsuOyohTUEAy+G1ccGci4GGxnPrfr3",
-	"2VDeMNJzOCpuQP3W4J9D/2T5A9QV2kjrXn/Kz53JjvK3oo97bnOSw2NtGCJ8J3pmkdZYGwm00w0OJr4W",
-	"mwRfSJBZpNZJ6Ob1Xt+yYFY8mSL4Hip98W9KlXFBc//hZX/+cmxxjUs7bs6+2MVr4i+sFsGBXIGco1s4",
-	"HM0bxVO2kaCwggD42EmMpggACfB4ySO2zrjiZXYkiIZyHUIjGrf2Gmnps8YiCgn1YtNqrz+SATDOwG22",
-	"EgM8sEw0cFxaCFBbpLDbcU4XCRmAiBhYdcbe7MgzAGbA2pFh9aAyQALf0qHJCVesNiHBBw2v7VRBmJj7",
-	"A6f5piV8VmZhtJ4H7Ye6pQtnbu/k1Gx/tocH1t7OeKoYlKjc/nDH68vHeus+2vsJ/mtgHcTdkZ/Wb+ll",
-	"LgZ7ZSELMqeIUrpmbFb1joAArcs11WTMACoHvwK2/YYpPvIGQTiWh72SWRbW/tBriuPHouivSqBDnTGt",
-	"Xh31zrWiHEKB0ih79OE+MBAlNje2rXKo+YlnpcZEFSWL8aQExYa7WhuqDOB5Zwrr99M8vpnf5FSssJwM",
-	"Z4pwkeZFxmIZlFSphZUVv0phJjp+hkx8Rwgo8zqFO71I86hybejCRZTXZLUcr/VewBfyxbON/IypnLKA",
-	"M+HZ3YPW59GGRT+5M8syH3wFZ70Uue6SntVsKS62C65MqMpISmceguuqzcTi65ksMDwVGasopsOIG7RB",
-	"q/pEkqX1jUmYN4Cr3hXMz1xsHNHZ32mSc3GNnWVyRjMdRfEj6COKrD8ThA61zAvDyLvzXxJSIJZjwogq",
-	"csy5GVQg9wGil9Ez6nS2GVPUSPUd1o1xhai3w+LfttLpzmD5+8ehRxfZJW3H6H3+4hl5cvrwB+JyxEkm",
-	"08LnMDTkhUMGrESJlhCC2yonfi2YYG2I76gXPdp8G4MNIom4/1z9ftdRxa4ZXHGpiYYApm5jfSWIta5X",
-	"V4KU/9W2iLsxITTX0sOj/+fA7dGDl5kPtrryhPZwtraYPdCpvgZiTlg+a5Lw+HEsz6UlwmGH9PeLizcE",
-	"b1gt1h8+eRKIrdN4fNEVLmgLxhSARp9LlUUxiq2GSqNkFETuR5xhyp010SGVBHk7gaIllSCXWV0EF4of",
-	"KDZiiomUrbfGmzk4rv4CzDNI4Ha7IMH9EzJCbK+eh07UbfDPzlGtJR7XvlSjpSrMFos1xsSxr+m4LJeq",
-	"V9Dg+dXpd0tBiigItlE6svlpJDtaInirHYTG21eP4fGj0w06TIULV1KgOazo+rhi31DLO+5Wg7rTVNuN",
-	"qQ1FDP9KH1uVP/MXyJfpklc+ousytqSyp5dLtNvAqdTmjqnKqjclwKOYBHAFzDYOAJkVpiK6KgGjw1wE",
-	"zz6gqkzwUoEX7ijhVTuu+ArIFECb7SGnxhs2c5Rtl2W0Q/L65glEGP2CbHvFU5aR4WJtOtEOKUI74Txx",
-	"k64ifVi5f3PyK2s7a6bXHeIoBEy5b2CL6A2O5JhPK2jLGSAfrNBwfF1jttr014qwdaEdmMhWwR18Ysfw",
-	"Tl28fk2BnuN79BOF5RbXI5snAN+TCpA4kYhPVaNyi0JA+z9vXHMtNWaZta0xM8eV9Uc86A6SoaykufH2",
-	"tX/OpbomQ5bKKdMbqdWboCOgYMlIIaBMs3y0uRSaRLGZZfNO75exBwzL15DpqP2I3rDCZ5nzscVx7AqN",
-	"Rhd+yFI6ZYiUARSgwzGD9g51P8qetd4xhTUEUipcBdchC3nEO9ZcVdMKTRzAjT1WOuZmq5VBbfW2AZNA",
-	"XVrnGpr7X8AjJFXQ9cflOiBeyxVAoK5vmWP5OwL/eYlofxnA6182jhNchsRTpjpdwimH7LxG+sRBC0t9",
-	"Whvu2aAu7RbgBfvUWvACjo3dGdaLm9XKTLvKcygGAmtdFTnEqDADcJDlX5eo7yEsy0jwL07sht1/YcIO",
-	"/bRDHvbRVsIXIPMBXH6V+AU8LjSmhva+Y+g0pqt21Y2qvU1RvQumfjvRZkxes2tdxuaJpU9jZ0ATci1J",
-	"LsV4gzNhD7ZuJREiSmV8c1uFl+bRKo2l5ef926BnueWrkI47gN3LM6yCEoNfeYcjPyuwDuVq8w/NAVDu",
-	"fTHxuJbYZr1WxNjchP1TrInyo6G8r4i0igl2jRPwqr/Wd9rPRnp670cWNqZavSI6IciT2rnYgOVSO354",
-	"y/Lw5Q1TOZ3FpMCSDPAxtlIEWAmAwFmryABMG9JloRiEkM4vAQ4Jy7ayyDOsSOU0GNQmhtJMsOienlDF",
-	"LoWZMK5Q79BWneZQbQtSbqGiS7uQedQ7fbxBjY0WGscToh0I0Il4Ka/LqUvBvtNWY0rZZqnR39KSt0hL",
-	"XpX/hJDYFthLDIXbJ7SEuJXAt4RAAh533FyvAJlAbAdqQ0N+K9wP2aP4yKWw1x0mCvlydYUymJ7uY86f",
-	"R8D07UeqhFD/a0yzf8vMBWdq15IjEGCHqF9Eodu5RCw8GF0hMFzuUnmtZqY4rzQTWTzQ+kxqM+j+OdWe",
-	"NvJEfyvc9LUXblreAlU/iG03a5l/E6Avls/tsFtFmydtqWiBj7E1s36qAqBC+kYVd8rzeV9Sp8112JhD",
-	"VIzYc3kaDV/9hvUtMSgBkO2wYnTpV4pkOK3KLdyg0kKX+Jj9hDlLOzDkNKgrU6ciTTeMM6VUKc6y1zes",
-	"LReaUZXzMsqDMOZNX55LHXcHoUnhPVQc1DSsaqhLf1VLTpXI9NlKTHsG6XuuY+mm3sKci5iJAUmjOgHA",
-	"s0OKl4UtXnvoc736iIuGcV0PbwqMC98Z49mLefi3AFPvDKIGxN1K0g/ZmO5QUnkVJd5ZXeWpYvQ6k3MR",
-	"q/uK4OVycCWDlNxX53G/0mVJ5VXJsVhjroxixyVprOxWGOGuF6ozmA0hFuTszUtiTTsuRQm2cZ1i6JRl",
-	"xMdkcgmNYahpU+u3CBKD7ryuxmo7sDuMxG711lYQ+hqqn7OU8ZlpKdJ/LeQc4AJxKJayD9/E5I9LTbYr",
-	"FxMyS9AH957oYIMslRV+71o7ZV+oJV6/tzpYN0w3nzmA68qiuDlKz794nwi89yeuZzltMVPB3NgEK9dS",
-	"Xvj5BlGpCvAAK2pnjIgpkWlHH5+NTsv9HzDK1jmw8UrGIS1CPxUwRLQpRn2CMX5eic6uNNhKo/a250gx",
-	"5gXxRrjsd7PsLu4lXyUbtYZKNfJZrgC41j8SS8GyTbwLKbmKClMuws8cfa5SAcEGWvyJZQKaFfCTzseD",
-	"sTwo4dQ51ALqvnL/eP/+A779Qye484BPZxI7TsyoHWlnzM2kGHZTOT2UdMYPUpmxMROH/oV2cNXj+prP",
-	"DuQMF/0AmvpbBoTc4fsoMeBJL5ZrDezd7FhHUPjGZ6Rma9GDXauE7lTYAKhvT4ptpeA6ctqnuxd8yj4j",
-	"ScPSBI2zCESOi2ynpZXgH6gKXQL4psaZCIuRgr0edfrvN6558KkTkKZzu5Ze/tHPSK5tqjLUKiVEPePf",
-	"6bL4ur3Zp5jsSMmw4MK2pCyf/Yy03K0mREkcVhaH2H89iOWTZakwxPrDBr722egZ86O9W1GCrcw99V7G",
-	"DWuPDktbdkvLN9nBMnC741m8OgF8wSERG0VOE2KqVi7gB69cNZApd2foTYDRLOfYGPCHtiV5GtKwvSxo",
-	"QoaLyttKLqBuWpaRYmb1Rt8bomtvjXjw8zySC/QLFePCUm0qM5bvAh1WNFJX9S2jKp2QPwqmONvlrdpE",
-	"1vftjLF0AhX12Eezw1tNtB0R+4jdaeDtd2WDdT11Giu/xhUTNRTels1BXHGE0qaF0EoUh2RqW7yOSsLY",
-	"cbPDCJHqUtyxwwi5U4OR3bBR39qStOFVonirhOBJhi5rXfo//InaJWVr2wb8qkw/U8xg8KeG7mN/XD1O",
-	"j0bHtJl4/XnwWNvkYVQFv04ekowuNKFjCdwpZBkwHRWmUCzxYaCHrjQYBE1zxqwFTl7J+Y7lMb+GaCR5",
-	"YQek6Bg2vFPUQlJ83lhlPygNgLQy0DjJ5ZOB17rIuMTftDGDhHBRUbmib+IPMrxkZ3gvTWrqaR+rz4yn",
-	"1KSTbQ8Ou6Fp7rM7yHPqktOdv8CuUyqnsU4EN+2t/Hzmh/P/1Hq5bqSFBwfhUmxoZTnIGMpRr6HbOdNw",
-	"KqzBoHs84x7yoTfMr+sFmVWKjXYqA78q+XrRePmOJZa3QVa6UixYpRwhvI7DELtLSwgBpAsR8HdsBb9s",
-	"Tx7cKu+5nhC4lLfpPcI+wwr0eiDi+tqvPKtlBZe0W42/bfKrXsuw5YGuY3Gjlne8DhOjnTrgZm8nqoh2",
-	"W2DLfew2WWQ3r9zAfpytFHljLdwN7FdKhkV6zZC9eEyg7VWDq7VuIM9KSLDLLUV9SRuH9bZKmKhUZ1ca",
-	"eUoztiEIoVSEVqArS/21rHogyFjJYoYJm1Dv0yo4ZXDBsgHWsCvbgWxVtTBZkVIe2uU72YJUrfLLurWG",
-	"wqYaGPjdxbNNVa/lUs3KNApwu2m1cuUFnzIN+kHb1OWNNcUsI5KnMFhdsYD3Q5T8W7YhcVrTphmY4P7R",
-	"CZF5tn0GZrC9lvEZa7YtDClGnf+GmlFtrUXqHvrAr4ecyUeWNNbGXIQyGDphNPpOKHYjr2v5XEkn4xpj",
-	"A/EmI/H+HLNGGwxFDcMOGixraR8S6bERiw0iKe7Q5y4wVsvNOy+r5/uSXpn06OmY4qLX1uiFfqV3yNlx",
-	"iXCQs3M3y/JSlKal44fSh4Bttn+lGfO555DtpWqWF/gT9mF28lkLpADjpRVYqlyfNLdc1SWvgB1gvoDJ",
-	"x+pQAhMAD3Kum0bR6cMNQ6TtFvJKpDuYbabe2ADKmu4AqtEeN76Bf73Z44AtVogL2CNxHd1O5YapjKem",
-	"SwYgCdArNbBK+QDL+TgkDMagBqWYGBBtr3tpC3A8cobKMM3BCsIW2e6O/TmkNjEYAkm5LkhchYqsxVYi",
-	"UZcjw42y7liEbKcGWusztoF0XtfAImjtWO275m1Vcies5uDTt6KDiAR8d0oJ9/INWi3GPrSXHPFIoDlc",
-	"zE1izTv7za7t9tuyX5ocBUnOJVeCtEnl1DXQXCIX7FxdpBMPY9mBW3YppL9bwfqtm8gZWcPJldWxte8p",
-	"52C368i0nKi1USkUoxaQaNpabAm5TRKjFnjsuk/zERmEes/gzsmou0Z2Q57fW3C3CTTeBqqHuuc2quwG",
-	"YEyv0MIxsXwsWuqxtFDcLN7a4Thdzh3gLe1jAmXk7M1Ln3IG04GhMKoQb4ffmhgzAye0K6N4Ia+ZiL0X",
-	"HKPOPeZvTgADFqhhVgNyHfrKfOy1n9ZYeHb9l62WKEdkYfVQ95DexxAsobkYSdSUhaEpyAfEd3R+Zgto",
-	"etZJsJgjPKT7h4dBvP7a3VP+Y7kMr3+Nh9APmeYZs9S0ywTyw2q9muV5l4Cq7VfSd7NJXPopCE+0e4Ic",
-	"O4L5nmDHXwqUrw6b+2OdZO7YrJeddvf4ldVYITiQYrp7KS4FdOEgKc1zCDsf3hz5oteDs8JMpOL/Aqr3",
-	"yVMgNbkser2TtOqwB3+zAXgEXa1mM1EMK/eBRl3d2y9JcClAi37wM0z3HaYRPkWl5/vEz8w77x/8aglt",
-	"f8IcBzen8menounvrdhzNQNB9ECBSEs8LBzENckKLCVETnsnZBBtFzgICAPlKV1OfGudTS/hXUNNVGC7",
-	"BFwJQBD75MnJyRPvziD+lLE/zicyZ5cCC8TqH8mRL0/LNfmPXrfXO8JTI+cpE9jUwDHy2YymE3Zw3O0t",
-	"sfJ8Pu9S+Lkr1fjQPasPf3n57Pmrt8/hGbtTi+mUqoV9F4oWnZQpQpbSDh3stVHsnAPbFio2u8Lvri5k",
-	"tSPO3rzsJB2XPtDpd3rdI/yenDFBZ7zT75zAJTCKsG7x4QR6ff3L/nvMoqB6Pbd757jXs6csZFs7E8h1",
-	"/4LqMRRuIxRqs3TJL1JeQ560NxZYjunqyERcCqtP2S+6XmPQtnImhcvpP+712k6U8r5DfBSOoIeb3P/S",
-	"9Q51hUeDY6HTf/8hXJaX9QnSnN+AXkjHEJh1YwYI9iF45tvpZ+kGrsM3UpuxgnwhoGgCNCEPeydd8tuE",
-	"51CPVE8Ko0kGZVFKkxzL22AEIEbCc0gNxm6qn52K9qmT9U+9CxqJrqL8MypqpAcatJH+5ujQS9V2/nU3",
-	"LJdVq9Mx59r4e2GDuB6duhUjWN1yWEEEIxkpLskj8xHfQVWdrKyIBkXjvPV14S9gAhOhIyxcwHVYBIfb",
-	"D/xRMFVmqfc7qa95hmrXVkUglgMb+aKmfrsy91w7284edLptJMz3ec02Hk3QGvb29kOcla3882ifGVq5",
-	"XIrDf7pOHhV64lPn9c/2/0Ptg8rp+/5T2P6uc9w7fnTQOzk4Prro9frw3++dpGPtFCvWnQD+G02nrGuw",
-	"kXAwsX6tDS1G2Do0TY2vyVRS4yydBpVt7U0GJcpy6o0o8tyr1Jg/YWlRVutzrs2w4p59AnSvrRYdyhfC",
-	"Y62tLMog9G3SOd1ENDylmffNwiNHG8kFp++wDB/aQJi8kGrIs4yJP09ofWpq+u8/3NYEmaVvScJAgJUy",
-	"5sNt0pnJeA1JwebltnNCwNVItBwB6UyJV39cLXuffwRqPJjIls+5FCSjCygGN6hYdwCK8qXg2vUTdbrZ",
-	"EzKo9xwfoBJUF5W4g87K/tXbycqXVb9vaEn2oYwPPZXZ4m6bfMeNG+7SLXbSs5AOJePXjVOHy27IsqOd",
-	"phkbi7/Lb+vO1oIgJgQuwnprX/TuP+09Wf/EM9+Z3j5wtMEn3mAX9gspf4Ee7PDcw03mUzZI/5VlnPou",
-	"T6fHxxvIqNrGOMc2+F+ugEPuD/I940KuoacdfiojALetOpu1JgNNZ0nh3VX0lPrOS/GGmkmnTctYTTT3",
-	"lhcQOf3CN8fpxtN5JasZfaEc93+YuQu7HWIbMMgUaTl3y37oUFyp1oXeH7fYNq7yJZQeayy1Z/+FDX18",
-	"lbDEFeAdlGGLgWslrBicwFKwZst2Oaq6f3vHgEtXndOqJgB2EwK7YkQVKeFi4DhZxI5uIEHV9uaO2yf5",
-	"Uw/7MqT2EPAVQVTI6fWPDk56Nb0eG+g3ut77PoCd31ieyu00AKgE8hlO/nLOQW2YHOMvxz2cfhBcOXry",
-	"CGCHWEvj8cNeLwxA2tu3naIVQLfRjmhlj3xEGECAr5mC6zVZDJ/Ou1+n0Pymifxp50JNTIall0CMW8EJ",
-	"1Y9AeG5/bFyzxYpD4+9yHta8ANiOHYQdC0Jyr9mij65+33AoSDfSfCw0KWa4ffREznGoZTvBc1dS8VIo",
-	"Ok+CupMrbLKfoXLhX1q4O5Pshafg9nZZABS7daJ5n5I4OG7QZQPen6CbuMMSdWY5HeorfX2V8xvmfux2",
-	"u0FNyX7nLVa25ABMIwfYNjLPwe87ZMAWwkWYK3P1DrSB2qItdh+AnBSdO3waKigOAvxNcH8T3PdgQgLX",
-	"14sHbS+mMdeg1aZ0gUVoQYxaMhQmmtNI391+XYepKmknzl0GWrjXviu87ZDnOcusHu7rwV2K59jcFwwD",
-	"rIWExWmyH4k9EtD/Pw1ykMPO4DFJn3NtsBbcXmR8xOnv+hHj2LgmZjFjbX5+17ttM+Gz1P96g0OmNbSy",
-	"USxl8zhJM2dne5zrPcYsaCNYcXRcGTWu577vaRoA7/vHLn9u2TR62HwLL63Dq97R/z07/v3kv09/e/g/",
-	"j/7xw++Pz5487T07+un4edUZvH8SGE5vlIRSUEnpi66g/45G2G97z5GMoCP3ykBGmIn0zV/z+cT7OaNZ",
-	"vQ5q7uXWlrJdMV1gkZi4Ev5cZJpQgtkJWDzx3D6CnW4IhtsqHd3VFPUw5SURi5/bm5dxR036m1/y7pra",
-	"V6g0AWOzktszq3DsqjO5V7RvrBceFDiV3jEJHh1E+0iRIKoUzVvwkDpw4XIJ+wD/tZRNNOheile+mIwm",
-	"GcuZsfMCQJmV4qZWXrnWrqpsRUje4utg0y9Tx2/7S1FLT6jvfPfUt63/bet/gVvfMfidzCQP1p4Vpq0+",
-	"HRuNWGp8/ALT5FxCKyITE9/A1nux5hNJZnShyXBRtouEah5W1augjdj0HhqGX4rq3T6aoVmGBTodknYs",
-	"Af1I02vw6mG5UReGmVCVQRaAx0gBZsLn7QS4K3v/paAktxpApOwqGUMqqbX1oEisE3iK9REPYa9eYSOM",
-	"7Gq4uELEThQXocvI5AXfh3W2T3+aAxRh5dUtdOxGn4+NYhzfBNZfxqv0pQq6WqT3O7c3hwsyoZCt3C7z",
-	"HPLnkOZMrUCF/uZKByimsS9mo15/PREw6OAADaOGjAkyoxocP1D4QVEORcFcx6NlxAIOZ6etAo/+BXbK",
-	"5+SlGiYAdE2gUrztQsAwLtcBwXdFS2rojKmUCUPH6AOjy1xAjas8AKnITGHzK+CBhHChjbV8m4Wxv9M/",
-	"+r4mY8l0ebBBVcXupXDV9HXIXr7yS/X+evOx5QOoYrQ9nRyOGpZ8PzxMnvSSo17vwzZ4Uzuii3Kn7e8I",
-	"+avsi69esNfEtmX5ulylniWXN2FDaKcTll5L3JZxe/ScZVxZ5RQaKGlsIgbNt3znuXfnv0AlSp+0RaQi",
-	"xWysaMaW9EKsxb+sDdJL4TTFZ25ERDONfqWzRn8Dv0HtxrW2L9fOza+hD6wrldYn3Lh3h27JS1EeNFIZ",
-	"muMr9UTOXZEBMFntzZXua+XPTEnc9lhQUl9jWTVI2FNTzNer2r3aw/NSlA1fPdAXB35VtZ4Y/NikBrbr",
-	"ndEFGP8jynOWla+4FIPw5ivBWKav3M0D8kDOfGcEmNv3kN/1VJqJXSO0BuhQy7xwqXiQREUe2P+B2eRS",
-	"zqyM/B6DKw4A7TWH77TvAk2k4mMuNKadoTi9FPb1PoERnAOwoN9pMvj07O/Pn/38+t3F1dvnb9++fP3q",
-	"6uVPtwOsyG2ZlkFxoYEu0pRp/U5hH6prNjPtgXfPJ2+RTb4oUHRKRcryd7VEtYUsFJ3NIOmy3H1wX8du",
-	"aD/zNU+4GztlvsJMya2C0Y5q21sXu1PDbWRcOx0G5Zey+bw46qLNB1NPD2d0cdjtdneZp+eOKJYKeFdC",
-	"S6BSun0DX3/FkXN3DLYfp2V4PG2cQpucpSh020/S1146N5JN3UFkBXDtKEAXyNTVt7uRmDRuBbM/HqbM",
-	"TGSml47IS4EH4hzLgChZjCfVlBAUWH7eP7hgxjlghLxyP165H1ckpbyB0X+JUhgVlLUydRuxgpNdCXK6",
-	"o7Csy0PfXjYQh7NDx5LbisT6Qn0TiN8E4gYCsZRZdWG1iTgEx/lB7mvWRJ1CSy30Q/By7tzELB9ZTvQ1",
-	"rO1t7QWkYq6goBHrLmZv9fg3l9Bql1Czbe02bqCzKsCwFMyUc9FvaVxrT7JpM+QBcQ3HLmWDCRjcALvR",
-	"mwl39VcuhZBzYo23SANc8lqEQRCoL+q6jfJlUEPcPdRgvj2dbc32v1i7e5soQzWsfbmH/lL75N/HRQQr",
-	"gob8il3ZFN6NfppR6V3vUelSpF15cNegRi8nqaz0+8fldziYfStcQZnAMr+nt5Tf8/iHIL/n6BgTfHzH",
-	"z5QqtbDE/VUKKPJylHhs4LMmMNCtwTnUCux1e73e42g/0E5a6MpKDoz9Ru9NgAI++I8nTw6n8vul1pIe",
-	"fHhar7ewjZwIad+CX6/31Px2PLYdj7rOx62b0Ke/bLDpAOZTJkRi0RooK9wovkKQJzJ8AMr9cW3sbb6+",
-	"ay1ZUqCrdEbto0Et1srX6r2/CZFQfw9cpGzEP3bJGwjjaEMXvlDUHIrtlJ929UCCamBZciloriUm6zjx",
-	"oKVvcmO/XIZp3BNE85aYjJ3Zz5aEe6spg1PfSzkZV9VuD6VkXPHLP7luSyQFtHHLcpZOTrV5p5dfHKKj",
-	"HU3eKJkVUJaeuBQrYLJokg/Yw/vFO//MFuurtli+/ib2YoqHNr6SYxiMgr3ZXosFfXDa5aigjLCyBrr4",
-	"Vxl55K3B0qSET6dWyTLMyiGs4pUWVsLJ1FX0AxEF72OZFSQTbDcLueAQZYAdO5TZotkA6MewGauxwgm7",
-	"wg9+wkZdWMk5k2gGENwO7c6yXdIE77V6C27fl+Inao+cJ722jfcF5wJuLnfuOTvwriT7SlMEv/nn7kO4",
-	"VrVgnIRdFrCBNnl4A6Xa22MTFyzPIZwLQFLaaNyw3OciKxQd5q7Hty57OpRNEqEtIHQ1gRqaUKGyrFsP",
-	"creqYPnguNdLXGX8PoFDe5C44qLfu34v9IZpD3y3qi+D2hvYscm++WHvhEwZFU4ZLtuk6ktxLdB9ZCrl",
-	"lfqR2Edr3We8csnLjlNkuHAfdsUhR02AvijBSZfC6sH2HSjJ4JU4S5bFToUb3zxgn74h3zKj6hbk+ntW",
-	"nfKsyWqY5rQT9qQ7OgaztiwyH7ZDxJYSnePeSbfXPTo66f6wgUB17Rbg85YdX4t8URvq6hdsIUGXOpV8",
-	"jsB20FmhUYQQuydUVbK9F+DJaa1XgFNQWwjuSuDXz7C6U+K096jhHHDVvn0z5XPX8WurYbd0jFkeTFgz",
-	"sfw0TMp++x1uvQZvwhfCPjj1x3ZZcWzbFT84feeNr+CUhCZl/7b45Xqt9SZ8GbkBdXxX2APSrKpD0VfW",
-	"bhyMn4Cxb/FEzFmsg8dFZQH4M2G0JknLnyv23HT1zjGQVTtw7CmIkLBLUbptQL+DJnm5FGNXXQXzO4LO",
-	"x1gh2gHg4P7ABuE6ipvCT+xigoCrob2C2+kamsHMvoZE4J/Z4s9KAg6SEYGdVil+SXuNv5D3at5CH98C",
-	"BYbOCUjsqDf+HhiotxHpv5bUlS+Bi1xhvxUsNPOtehveGRf0pK5xjrV9E/R7LBIMm+qEYOuUJGgaZuWa",
-	"73sDQk7PuUknDJR4ORo5wGmXYHcVes30pVB8PDGuAh+2OB1JlTKrcq9WyZviOCINi1m2o0NmmZn3Wl7P",
-	"dflxNebCtj9Vr8oj+9uci0zOy1Y5j3pBz5qwpT8ceK9Ho7oDRWCjwa31rneebvtOUPt6d/i/T6wZpcPG",
-	"XgmnfB1id5h270TlEhZsHriF7dmFmCGZY7cOauSUpzTPF33sheFFAlWMDKWZEDA3QAIJxq1ahc5f9+JL",
-	"cc3YrPbOUsihcHOfdlYYyfmIYY/U37iZkIG8YSqnM7crB+WL7KAhB0kK3x/NCrNLAaexVfVcQSM7Rj1x",
-	"ibtchV/1SJZQucS+Ol65fD0iZi7xKrTydW4Zl5QwZZfCUmnOhS7j8qhbukwJwH+CjedyFfADWRQAir/d",
-	"WYT+uWXv6gvW6Z882gpHc+5pcJ+g0NKVLdi83ZWNP/7JrmykxypXtttpX3HFu6b4/+YCvx9LyPcUW3vY",
-	"FLgXWhAVYSN030g+jk5KyHBBvFu1QjZhRyurdXoNLWo4QfOvveOXhorR68z52fJ8ilAjqzmOXV01qwO6",
-	"i1Yp7D/u1csTbw98ctN8BvUw+ienx9tITCRDi3DA2jNrIGLfQu0xc67QdWwf0rm+Bw6xnf2G4CK82RU5",
-	"X2D7P79BsK6YL+SoTdXR1gGOBtYoc42OjcQ2x3JEBjKFZc3OzODHS+HdDmbCpmAu+ob7rSgiPyhV1SHq",
-	"Q4tgqOAIoCZi5hygQZfirIxI5b4/muvbyrJg3/qPYgrEiM3tRbAwAZ0+tbYwNoPhuYFOYi6p1OpgUKBg",
-	"xOYA8aHiUgwQagyVmgSMLXGDHzhsCsCMraXUJ2MJKiEojwGuqA3YBKv6HFdxb/im+yvseLxjYcf1OuFT",
-	"VAU3ufGZD4RtcPcLJaeb3HchO/eIvBou5HUZHlqK49XCSXyzuFEeBpyqPdgOwNokWGjnj1uw5U1Hv+8b",
-	"kXXuPghbYD02y23sb0dGHJ2Fxy3z4qR5dCStNQHsIqDSDg8nmPNPjCRHSQ/7Vg4+XWJkU192+uR9t9v9",
-	"cDuAVEVsTw699a6FnMNRgpVcXJQe0QWQo34psN4M/NzH1v+YV++a4znjdsCzgX06CI2gvFbagGHhkK6D",
-	"Mvw6IJqZhEzknN0wdSnkyDABkAW7zfOc5XZSGV1oqFSs4DypJ4QEVbGsNhj2XS/DMSMAw/sqw6ha6TCW",
-	"BG1RrU2vuRj7Aw4bhWHl+tPecZnFUsVkBz+6/Cc4myAzBj8/oVhcy9p1sjCpnLJSU3UeUagncNzrxaNE",
-	"dm29rvonQtWeegd05bN0ysv7lTHsSlpaFTiszdsUlkMQ9MEDVn1u3pS2SVRZmFlh/qsUiMcPezWpOZ6Z",
-	"g9PuUU1oPrHqsxfv9vyvjdcq6s3Pt8Teb9Gp2yw70DgoNjwb9nUcNMS4FOz1qJVtauYASPPWY3f5VuSN",
-	"2w/3gvJYZjwFEAPtQdElOy1DOZoMFnSg9EclMl070qL8QM8eawbb61nFHLc3IKvqKW+Q0oaSBdVzriNp",
-	"NesGm9YHO3K2/af6gKqXIPsuc2tkwjFmjdI0jo9ZZuP4N7YzQYGRzt0oWsxRLz+tJlFK2MTbQPbLCo6k",
-	"z6xgHK/gaNez+z83Aoq1MuE+Gc8dASXAaWW1c7+yp73jqt/2G1fv4Nzv9NJgKJTo+871fTf1/vKEtkmT",
-	"x5e0ccQmtOgSX1l3TjWZK24M84lROzoc97bY4EUO0FfhQmMfMyGJLtKJz1TZcfVOq9V7JQ154T63atnq",
-	"Q9v3kllzVYd9g6CeaomHaMBnAr/t3kgP47hKvaM3oD2IIlJJOAdFdQ4VtL99ohaGa2bo/b3DAj2pFuhZ",
-	"NaRV69MY/54X6Dtocr3pxMmDQX04g++xgWDp7yl7Z1+KQC09+BlBSVjLWhUCgngPBry65YqLq5mSY8W0",
-	"HnxvVeRvLvm94fTQclzyVS6D80J35eEnh5C9PVTWVtOrquw8k0qxFCKmoT2mJ7LIM9jhVUHRdGLXCd36",
-	"5e2QGoTmEzw55jdM+/7OIOqHNL2GqPGlwEeghHKXnMPgAHfujdQNagTglFiLxVWf3D9koVwveOM3TumY",
-	"m1EzCdrBO1BxUz9ucdQdHT++J0fdfQZv28zArRxKyFGfEzi+mb6L4+rXFF/HLLquEO8w3TZZnOL2+fIz",
-	"uTeKxMLB+i0W+0UIfmBcQkOf4wYngGL2vYhmWdUSMs8q+TySCjA2rpimVdahnqQAlxjkgiLQlYnMAQ65",
-	"JhOWZ8Q5G6kG/LjpkrfMmJwhagL9jZdCMZrDW0HlUCxnVNtbfiR8RISEPFKrT2J0bCLzjIwUY2UxI0hy",
-	"5z5bVMcPBYA27to3+H6LWzb8ZWGf2zCZJaV5fvXDD63JIyYPsItbYW6QOPsGIJ5XrPYnABE32PGOG55X",
-	"Zu0XBWH5MvJTvkLZaaVb2OBtC5F5+Cn4CxVokFZrG3uB1EIEpZV0Vrm1D65UbiNSDD4WbKytJVnw7Gfv",
-	"8fPnCoR72dfBlLbe38Gzf/m2P+uUFTzScRvcdctpUCE223GgZJTZ1KDE2O3XJznTGurPTIt0AnrHFErN",
-	"QLsfrr0pa+8YUeXDnxCp9ME/SNi4FFikDzIzfnQ526gfDQqRyjxnKeB9yRmOyPgeCcxVEKq1AsO5ZU5P",
-	"qkkHbANUBmhBC2uNzrYUzzP5FyM89gU3bkQNT05768OGR8dbFvdzlPua9KO/jDj8pvTsRQY7w2tjEawN",
-	"NVAse0UHorCjoetiUaEdnYLVR/E7p5qkVCnOMqib6LoO5VywQEhDJ+CMcJPU+qpBI2lyhs2mubkUNMu0",
-	"w8cMhjSnImWDLnntaolOvLRWPGVVLQqf7obv5kGVDVcN3D4YE5xjZt6W1FjjUbzAOCYXNA8772BSjAfg",
-	"AoKRj8qqSG1YwLL5TyWmRlJNoZcyF+bkuJN0pvQjnxZTX7IUnI54oVd6F7kwbMzUfRQ3c9Tv9I+enMDn",
-	"3SLbtej0j8CETXOpy9S4pMNEtlRLMYRGWJ7QX1vT6OAFWMRuFTjEl5gA+Pky9rwGPN/mGCuZuK3wpL/h",
-	"a/BVvgGKfxGZwSakLYqFelh/HczcqnSaKc702qwLTKfDtAkr8oZFes2wTCwVZCILhXG9jC7stXcXzxpZ",
-	"GMMFphNJaFc3lGbSrxKCh2zMMcYnR6iMxpMKSCEMz4mQ84QUwirbSwB2bQdgJkzNuWZdAvMGJF2WscwK",
-	"9+HC+fsKlRAt0Vdo/3JFiQBEn3MrvonriOShf8o3HQJIAUAJTo4Qe8iRCNrO7+TRI/u3vQ7zrT1w1Et6",
-	"vd6lmEkuoPZSCTHsB/WQSFpAvnXLuQGzuqhWb1uNexv4dBKrBp9L6CWMXEC4bjtq8IbaUZNhSb5Ov5NR",
-	"eycT9lR537Hk6yRw8UM0gBVRE6x2wPKc0BlV6PpFsCV8tW1MYyWL2dNFy6CEFCwYlfuz9KZiTl914YqK",
-	"7Mpe+vDZ0PH3WEm0FcL+2GUclZntx3hsUNVadbQB2mygPB/W3weozNWv2xo5FuyPyMGEgsHqjH+FhMY/",
-	"N12pIlPLiTJnw4mU1/oQK2SvalM35rqssvvu/BfU0rHVjuvMxseCmsL7S1h6zcoeZ4rOsf4n+C60QW2/",
-	"6mZGNEsVM1auu5Rt6i6BP2TIXCZ21gC4kwkXBk0KqDwHyAKADUoFaYuAGJAiIT87uA1RjGYaD4+wYLS1",
-	"UNzRBUcznnF+fs8r/DfX0LM1d5D6H4mVHlBmo8Q4XQs5J1SxS1FD4IOZMRZS4TQWeGYMoWXfca9HptCr",
-	"2nUvyljOYfFKhBUmEcch5YzfMHzw+c0GVknZOq5aMwd58AtVyuAJoxm0fnZCGB89eOsf3BQAcdw7XUJA",
-	"NOXuPh1BKBs/deTwnyzFen2u5qIr/n7k1X1dDOEPf2dH12uyu9vYjYHb7LJMAXHms338c2XMFaflv9et",
-	"1W/Huihb4e/Chf0c8AnHT2WZu10Gem7fMTOrMYPVVkrAIvf7CoFpoIIBYFIAe1otLZT2ewMOcgFFK650",
-	"wNM1gG6T5wluimrDVwmMIOQKYX+FvjtNCXcHRGGvQhQ+pRnxZ9lqUOHy3PaHKwyEh6om7ytf8fHE2Y1f",
-	"WXmWtqZOle+tCcmzu4lQL9mb0Ax32R3FHacuhZ48L0mszukdeVCZKe5x4toXbnowKwtNJPZYG4OlpqB0",
-	"d/59t+wPeQjKqRtQpK8e9CfVrrFAAkdoAsnAWAqwgGKA3tenE8D0Qc4xoS4I4YvKaGZPu7D5eVAWo2x+",
-	"vmw1+N4dGj7uareEgjUJGuT6lnzNlrdQAyvecSsYhe8XsTwIux+Ydq1caUacs0uhlS1VOmHaIK265JUE",
-	"/w8Thtde/3dGcxcnaZuip7OlcOJr0FQledzsfen34N1QliEy7pyakVRT4lzCHgOMHs+qGjGUaAheV/qC",
-	"Y1YcU6yhqyCK0+d6nxVmYiefQi+K4aISF92mNlHy/tp1n5eG/vpqEsFnXE2ED7f/fwAAAP//",
+	"7L17k9s2kzf6VXB0tipOLUejudiJlX927Njv4zeJ47XHm914vCOIhCQ8QwEKAY6sdfl89lPoBkCQAiVK",
+	"I1/i9VZqHw/FC9BoNPr66/e9VM4XUjChVW/4vsfe0fkiZ/DvizSVpdDmn7c0L5n5R1owqll2oXvD3ung",
+	"9MHR4Ozo9ORyMBjCf3/2kh6bU573hr0xz3Mupv9G0znra6a0+e2dZoWg+bOsN+ylpdJyzoqj89Ne0uPm",
+	"Ek1TfU3H6cnpWS/pCTpnvWHvIp2zXtJTmupSwU2a3+KVgi/YY/sa805R5nnS05wVvWFvUjDW+/DhQ9Kb",
+	"MZqxAib1kulidXQx0eaW972MqbTgC82l6A17r1gqRaaIlmRJuSZjNpEFI3rGiGDvNNHFqt9LegX7q+QF",
+	"y3pDXZQs6al0xubUvG4iizk1tOFCn5lZzek7Pi/nveHZg8Eg6c25wD9Pkp5eLRjeyaas6Jlx/vHHH0cX",
+	"pZ4xoXlKNVsf4YUiL58+Jg9+uD8gVN2ozcOZ03e/MjHVs97w9P59/0lDNzFF0ixoQedMW+rYJX/28zPx",
+	"gprH1r4vCMV7vlOEZ33yx4xqklLxnaEWkYIRKtSSFYpQBX9qc0MmmSJCasLecaXNoLl528J8w6+zffGz",
+	"rOucHpwDRd2fJ2Y22jBYb9j77zeDo4cXR3/So/+5Pnr7r//SW5990nu0ekw1m8pitT7T30W+IqWiU0bk",
+	"hOgZVyS1N/vx/1WyYlVNwP3eC8f7LwWb9Ia9//e42mjH+Ks69l/HwfzCuo3jhrUO4YatgH7dvv8LWz37",
+	"GT7+tJDzlm8vzQLO6GLBBMsI1UQWhJr9g4PRfM7aRjMxb43uj4xqdmQeja7Ls4zNF1IzkcZpckFAIBmC",
+	"rGRZkHQmpeJimpBS8L9KZjYwDM6wEVOa3KPk9etnPxOuyFTK7Ps+eSoLcnpOZrI0rEoKIxbIkusZ7HZF",
+	"5wy/cSWmTCu4OOGF0pa9yZimN4SKzHD1jIuppZAieslT9lPjLfhmau5lhR8VN18+Pz3tE0PoK6HKNGVK",
+	"MUVowcgNW+ghDG1SKpqTdEbFlPkPJkRJwrWyQ4d3CbYkZgfMF7p/JdyioPSrViWg7pEh7yaJ0b69/p+j",
+	"/69tWwFbtUoQw76HFx6O8T+N4PiVz7len9s/5JLMqVgZ/iuYLgvRtjNyeEE4vIxNaJnr3vB0kGw4R046",
+	"HCMvmWLFLTWD2rQORXXb4dcjePknXJdL2UmI+XN9i/zScnfp9cHMVS2kUDUt6qksRQYalBSaoVZFF4vc",
+	"nPNciuN/KjPYugL2+y9tAtzddex0NPPZbjK/euJD0qDU5Yy5073f+5C4oT+XW0e/KOQ4Z/N/bZ9FpUHK",
+	"LDjsr4XU1xN4uxmNRtXxcsYKZkSakESV6awaFTISUxo0yIL9dT04+b8Xp3+e/cf5H/f/88F//fDnjxcP",
+	"Hw0en/x8+iTQGc8H50Yt1Ln59HOpyVP7Sbt6ZSGGN2wFitDQTma4PsQP3cn8Al/SQuaW2Rma56zQan9u",
+	"8XResCJFrf7N/UHy4yA5GQzeJr2CcmV24Zv3VgYNTwfm/xL3QG94f+Bua6r5J6eVml/Ca04GJ6eDwYe3",
+	"O1AGZ9jKf/ArkOIRzV7iYh+U87i4pTnPri0jNfguPJyNjIN7++QVY4QVhSxA48Z/AREnnOWGFdm7BS+Y",
+	"eiZ+pitlBDZTRmfrDXvzUoE4pZrMpdLk7MH93oe3ezPyoGLkRzQjL/0sNrFyc84HY+SQXHIyIWaVCprq",
+	"PhkhkUbEyFJFGE1nBIjVJ8+tyrSkymk1uOBoMb4W9JbynI5zdtCFtwYp7OdUigmfluZACtbfDsCtfXUT",
+	"kQJPC3OosWJvOXR/cFYt3ytW3PKUkXC+m5exZQaHWc1XYE1H5n5vFP/u6PukUhYKs8C1m8tqWuZOWaBO",
+	"DAS8EvigVaYLPp1pIuSS3BvVHkMttt18j03V3n0c3grTfSzFJOfpgaVJpUxfc3G9KOS0YEqFXHXhN4m1",
+	"L7giDR3cUF1pnuekKIXgYnqHk+5hxWF+xlukQ8scDiclzOic/SqmqlIhaZ7LJeGa3BsZgo6IoisF2hqy",
+	"DN2BdlfCEo/cG7VMCTnK8ELBMq7Vk3czWirNDqvbpPjya+bf3jhj2C0TZosprcjcaKL2CaNfC1KwOeWC",
+	"cCty7H4iC1Zwmd2BMU4rxnhBV3MzhJdOK9/MIOsTOgxr/NY293ujtU96GUIFCBK0IuVSENBjSM7oLVPk",
+	"3uiGra7h0jV7lzKWmUfrZ86y4FozAWfOE7MUH0UywCKDuLRb0LMAfNMw9vWP6cnklMKgCpbKIquMk5rH",
+	"YEFXuaTZJ5UKjfEfThjAi8Hi3GHibqk+ijGCU20zRZx+Tma00tnhkU9rjzRHebgVaZ0guTdqfLU6yttt",
+	"mKeyGPMsY+Kgi7QspJheG7nAhOY0v77hzaXiijCRLSQXmmh6wxShxEUZjMBI8MwBJcRoXlreMHGHRQyU",
+	"uWrOmxcxPovDLWX1ZrM6oPWTcanN2ev2lPliAq5DlcoFM6exVflurVPX/ArH6pJr0OrkZALLbh5yzGJ+",
+	"L9WCicyq7/9gNNez1d3MVh/lkTe7UAW/HSPKRQ6UWLI8h1HWfcsvGdqxH0kjNGdRgZ9oMmpTizGi0NwY",
+	"FYOWP/dn1dPg8H8tFoVMjX06zhl5IjTXqx00xGBOh2Lbvclh1lNgSPGJMTcP7CjAN1+DJRsu4Cs5Z1ad",
+	"MEIS9rQxEWVZEMUz1if/XkqNgUNvIGd3sBoDo9/Nl7wCS4o8sYPbbP7XZnIge3FPImCA4AAerg6xaNQi",
+	"rbf+Pri5rKPGPIXRYgg8G6b2ceecKv3aur/wHusPflHIrEzN+AgGThYFm/B3vWFvkdOxulY31zm/ZfCm",
+	"fh/Wm2rmgwWWCsp68ZdcZHJpY8694YMBrIqRyL3hm57WClhA93ZxrplhtZwMEDVE4n8UJcqQsJs318Yv",
+	"P53mVB/ax9WbHJlfoOZ6KeWvtJge1pNlteJrLeV1Dm9vaKxjmYFdDD9ao+mE/MYf7U/3k0DZsU5He3aQ",
+	"SynJr3YYm5ZhfdiHW4oNMzaLAbbzR2H7bix/MCN+D+7/VJxfnyO5NwqMBliFIC75USzuIOZ4rZjW+brn",
+	"JbgFxj5mTBB7L6F5wWi2+qRWdmzMh1mmZxqUKDe5mgKVSgV5HAXLGQ20rIYXjqez3d1wlQuzvuQHOPGr",
+	"DKFmqphPvRn28nzuT37VG5oj35iwmHJG8/z6hx96NTWgEeE6ccrDDCI7oHyBjlCo2+qDmG/QUBzAzQkZ",
+	"F7nhvFKkMs9ZCv7FwQ6rGlCtPe7ib2kS+qOIuZBPu4m82gg/pbyLD/UjxW6b6/DKGMSg8R2A341BTqfs",
+	"sePlEwjV7jCTajRtfASeUhj5a0FLPZMF/59DG8Q2+Fi5JppSue60qMKu+7PNSWjuBvPqFiYNRnoYtnku",
+	"gzmCRPXZNOGEyb1S3Ai5FAmZc2VGmiWkYLfyhmXmIRRa2ff9elAslja6KTK2dj+M+GOFXctaeLO27hgM",
+	"JPFYYJ9cFitCp5SLzxVvDYd+wGDY5lm7SAVXBHiB0LEsNZjRFQ81iHOgCOlrocrFQhaaZb+xjNNLoM1B",
+	"ecF/4HpuvnAN5A9dK0xkMFdQ6KkiTZF5BwvmfigU/EAITJVc4kA2s0N09Ic3YsBLvTbv6jPN9PxmZp/3",
+	"edsEWUhaWRRywQrNcX0C50nz+T9mDENsTsmHPA2837yoSxqcLwOIvLxgxOYaKCYyRbi4lTxlimjZJ8/L",
+	"PCcchk2m9JYRIQXk59UyU8/dB9+4LyY9UeZ57+2HepFB8/P/JcsCgoY8IxObkuBCF92+Db641m/zrGP+",
+	"3bOfDZHQr7T5gefmng8VH3d6/Su8+UOsSOJ9uz33nap4h2q7TJYwhlzUp//j4SXYLQTp8KyOlxvEyIQV",
+	"GptncsltOmuVOvrG0Le2wJaEjt3smz2xItNPAtZ/6/lWjv/JUh0kPT77eXvxAwzFibw3NYvkbbIhr/VB",
+	"La8VHquSW6OprX5Yv3IV3fELWx9gxxfZ8BnVdOPaq4QItjQ2HiS6Q06sZnPVOaEUpvwMHzmptkmPFgVd",
+	"mZ9nVP0mCxYVCmCW+qhiFf6dwga0bxpLmTMKCRyCvdOPy0LJIj6pUQo/jjDpxNbvwOuQmyWKuJwaQ3ht",
+	"lz/YIGAaHAl0rY2nmugG/nrld3MrKQJmu2ErLAqgacoWVg4zUc6R71w9lAvHBR8OOChnRZR39Kxgaibz",
+	"DPe0kfYLqhR+pM5EeTzv3RoojtbWAWQUzNp5wYV+cN4L0tcH6+nrQR5qbFn9WJsvXsuS35ImH6a4xg7A",
+	"7gedCyDGSQIxrKU5UTmSFj+7M10aXOeIZD+f+IICP6so7xkWuHQkhBWlWcbNkGn+IljpCc0VS2J6Aebn",
+	"Ai9WM6kzSZV53CTKC/yFThnwCrWc8p1ySUAJ5olKkbI+GZkNNzLiAHRfqmkupyX7TtVE092YoJJYp8G5",
+	"jhKrbcf7+bWSWLUIWqSd3SVpWRRM6IhruCs5L3GveZKazTvj6Sy+SB+RYpWId+nl60OVyhq8M6NZgd81",
+	"MratieNbj5m2xfJji62aTfy16nlULNNqpVJZ5lCHRTIZOWhLVNzZq3LsX6E2FAspiAASFd5OluYkBO0K",
+	"3Fd9cjljK1jRlIqU5eCvFhlUh2EGxs6CFtyikYFBnpXCxZpQnrMsAYaVeba7dvCUckMzeGcHFWES3L6J",
+	"ZsyN0ZCJFiwc7R6ksI62SPEQ/lBz1Uhh9GBrtSRYWsTNmVncsGxH8vy+YMJ+owN18BO/tw0WqFMa+WlH",
+	"bc0sqCBkaPBMpcz2OpRFxsW0+6e5MnQyJ+CSQj1cRbK7nn2Wb6tVa7LN2nCblEvaNmlMNrSXCGO5nD3o",
+	"DRMa9cvwR6idVXH8xIYmCjqNKmiPZyy9kaUOil52Op2pNnS2YmTMiJYJiIglbBJfkmjM7HV3AAiV10XE",
+	"Yn/JMl6wVJPXL381a2rlj3fs14zj8x+bFXxr07RVrp2+Ze+dlDlZYMryPl/sYm2+oDyLWpzOoKxGnQTU",
+	"ijKMXcdXTCmOnrGYD8SslXN2lQqLSuqLovAFbTY7z5wq4b5I7BPk3ihV1/1+f/Q9kUWCprsttTHPLHIq",
+	"Eq+ty0LTPHh0vLDPttv0ofq7cR3d5IiZcuN954OHD2JFnCH1S6B3RYgoveV+m0X5BCbIxB8SxsH0crnn",
+	"Ixv6HC0KecszVoxgO1Ey+qukkPkwSqzCVVNQyaLgKVN98gfXsysxGq/kzcio/2hmg1PTx1PNG7EQYIDF",
+	"LnUWMM/WqoOj04EYinVx2KR4N2ZjOvpkurgpnQYCrhtaQRBejcpEbosb4pI+1DYHtvhwy/Fc6kWp/91S",
+	"PXJKw++Yzquwmh54fpTn89GhBuEoGpuzdPTOCNeJWWEu6kwRcTB0qHTut5Q6J72/WonhjuLEjaEUXHuj",
+	"I4CwuDtRGpvVM1J0l4LXzXo/9jviLgLvo7Qe6XWpuZ/jOeJhDtbnrL4+//1vV1fq7b/+m/tHdIXqbuhN",
+	"G+uJu3NHn3CD/PBgO+kh23kvsoMM2UBxKOJi2bNFRB5cZFmBmBayIILppSxuFLn3+NnPL79HrdoW85A5",
+	"XZExQ4fJpJDzPrkQq4TwCcnZRBNZ1rXq8CB5WFus08hmekqPJsP+cctSNdTuORfuz3UdvJZS2ub1WZsY",
+	"OObMhqRNe588l7aCSU5AX4bwb2PWXbZqBxHGBB3nzjy3BwrCMbQ7IW8wtSd0PK4fIfXq5zWymKukFJrn",
+	"GMJewazxn2aqcs61Zlt8emcP7m/1TTBNnZ970/b5zd0XbDdPkN7P9l9NqvzCVlDMDIOHQmcJqCwFTTXD",
+	"GFvAlI6TWkT8f19dvRsMjq6u3p1Mrq7e/TBpYc1aAvHGnCF/Y5BGHD2doxtOFn3y5JYVKwsu07btNmab",
+	"mK/W99MPm3ZT0kO4Hvuz4UQj01rkV9YCBQTCyTmu/1kq7WKVCSarAUYOXSIQT+S4qBLBWgOh5hNKy4Ui",
+	"RnxxMa1ihbyGh2JetcVzvF/U0CI1Qd5Z3BowU7xhqz55Bt4ItPVYhrl64FDtos172IIYXMycC6NRGsOF",
+	"3jJHmU7v3ftQg4DfDVsFkT6/YNVwW069uIraiFZ09cPmHUQ+Lcx+groaV75rgyGGFY2FZn0Wh/RR1UYA",
+	"fkNbOLOS1rzE8wWMl4LBRFnWJ7/a/W3YuHKkuZj3jqPDwl2z2tspBIIlwNZL6cLBAzjykOfg+xyzXC7J",
+	"YI/xbI/K3NUN1Qy8eALEmBGqdB5DEkxUJlclNAlRGhjILJcxYuY0nXEBWiopGG2E/hCiBpCYVC+Jwuq4",
+	"a1V4MOnZVOdr7y0yF1sBMiKQDr2kl1qvQwP3IFb9vlYLvV5x2w6k0FpQx4UqJxOecvMuOPLgYqNqK5p+",
+	"uA4C464oPhVUlwVDuXPtKFVITXEy5qrNxLN/1cvN7cVwcnOmZzKDS1ZZBl5TiteKQY2Qk9eO2nbd4GL1",
+	"KrtDrtuuoacTXJ7rRSJtWbzhdZcT3rhcJdSHgYprwVimrq1zzuZfXM+poFOWXY9X15h/YX6Qi+tyoeCz",
+	"Str86JCdWnPD4iWzMQ9qYEjtlPnTSOQIgUnfrmf/7I6Jl/RqYZDI4WrtUiy6BkFZBZnGjMyoyHKWkRXT",
+	"EfMLEf9awiVyoqvgsy54m5q9UbFOt6QPRZKGumgFzNVsNiXiygzYxZ7Mai2YXOQsFIHBy+8HsZLq5Twy",
+	"VhwbYg/Y498X8m/XYdg7fYG0btUWsW4ayFxlZ3bLIyhYyvjthpQ8l0Bg7+v+Zm3TOFtoYX7elRoxLc1u",
+	"1zTMtQomlVSM2qSl44TYyfmUszx70sYoGHrD2lOscLEgU2u7xAJ1xbgXfkqIh8I1ygjmyN5NZ44Mj+s9",
+	"+blBcJzNZgX4/xR0X0+bV9kkmfJbBkEEqiD9LzMmlhH2CaCs0htG6JKuohmmcf3bBXEh1blNudvm3zhq",
+	"/BBxdmw37FbOZEN1s93tsnF7wXHUampj0B7s64uQfM78FmxKNb9loVq3KORc4lKZbeOfiR56BaMqHmVa",
+	"RXmN1AS2YkwRrmNZrnd1XjRY1sJ1OLbwA29lXdZGVSMFM2umNMIlNKci3WppOtNwUyBj3aoyO0H85BfM",
+	"mk0r/NFsBOF3who/b/Oce6K4GcSoYkEuojIsQNhixOI7RCKKLVmHF/mSrhSRNyEXypsIvzUGbl8YG227",
+	"uybx1vAW38z/Nsfy1ox8F8zbORv/q/Fah+N+ao4uuw2dnzqErKm7OLhL4Nnowv67+AFDjIqt7AJZzob/",
+	"E49CSsmci1IzMmYzLrLaRDCrf0nVHlO4iwu+SxWEQ9yIycAxm3IEALRy0PpEEzz7UjkV3DCMJuNVa8L3",
+	"/27f+5pSb52uluyhlKp7YgN+bDkMohUVFRh8wwYP6qo31lLcr8lk89TWUopf2GpbGcUNW+1UQmHu37N8",
+	"AhBbvpVOdCmd+JVlU1Y8ETqWjHchCDO/uFHncHNEp5jHq+Z+nzjn85BkMs9poRLC3tFUJ85XjSdIISHh",
+	"FnIaSYoJf/DFIL0x5OTzQd+ccg02Pou5LOgG058JzQqWNebW8fSnpWLRKVMyNao2HOGICwd5+blUiiyN",
+	"ASEntvlImD0Cl6VPjWW13GWjj43kUow6Gc+t+vfFWN4yMrDZi1yD+q3AK45RAf8DIP110rq3n/IumRfl",
+	"b0Uf+1x3ksNjbe4yfCfGQ5DWiFYI2mmHg4lvzQiEL2Datnl/EgZXXKwl6uuJutJQ6Yt/UxYZFzR3H16P",
+	"orW7GlsCSXFz9ul+XkDn+9okggO5AlXAH+Bw1C8KnrJOgsIIAuBjKzGaIgAkwI9rvuRdvGpU9/w6hEY0",
+	"bu0t0vIy6gAEhYQ6sWm015/ICBhnZDebr8oZGSYaWS4tBagtUpjtuKSrhIxARIyMOmNutuQZATMgmnOI",
+	"5+fDkvAtFZqccMVoExIiP/DaINE75v7Aab5oCVr7usjW86D9UDd04czunZzq3c/28MA62BlPCwag0bsf",
+	"7nh9/Vhv3UcHP8F/C6yDuDvy/fYtvc7FYK+sZEmWFHMDbxhbVN2cIC3Coj8oMmWQoAq/QrXZLSv4xBkE",
+	"4VjuDzyzrIz9oba0q4nlrjz36UV1xjR6ddQ715pbFAqUBhDh24+ReRSWpuxeFxNRvCrwpg1VyPhGkBRr",
+	"XsnoWYj63ON4vVDlhE2l0pARC9VgeyQUHDbKFv1Eqy7kMHKMlmblpxeqU3SVbp5RNKi3d/St6VZZUmQA",
+	"P++9YnOXlYbiLcJti48H4pO4/93pzdkujjJ84ytNi3ZdvInJT8ZsSneI9FmYsDYxvxZDTGzcr17FhYDM",
+	"tUJa71elNY28FlrAyihfEgWOAMwIih6v4Xvatm5N+9e2AMB2LgBDKZZrhEwj2J7BxrBZZLhmIU+EelIo",
+	"JtwKBJs6dlj5kqCYXpFT4YWfwtr5QpbTma/FCYmuzNCgjGhRYEsxmse1mRc5FRtcR5ob/hBpXmYsBupC",
+	"i2Jl9tBvUuiZiivRM1dDCZ0n5nCn0+mckFGarmwi25ZC+9Ot7lv4Qr563CnQkso5C45meHb/XLmX0X32",
+	"s1XazUaCr+Cs1xLm+mQAZxouto0uz2iRkZQuXOWPBcCMpfVlssTMlshYRTkfR+JADVrVJ5KsrW+Ua6Gc",
+	"a98aQmZT8rAo7DtFci5usNllzmimosWDmGsaLei7EISOlcxLzcjrl78mpMQU0hkjRZkjDMCoqq0bYdEU",
+	"hoas0bpgBdWy+A6hLG1vnN1KAD+00unONXofv/wtusgWRypG75dPH5OH5/d/IBa2imQyLV3pZENe2ITE",
+	"jcUpPnPxQwXTtTWHcWuOw8kgqhi4zmodUilw/9mWYrbJo1kzuGLRUowaU+Y7VKtXySbb7bUAhWyzM8be",
+	"mBCaK+mqsv7zyO7Ro2eZyzaxiOlGpTKahrFoqLoBYs5YvmiS8PTHFuWibNEh/3F5+YLgDZvF+v2HDwOx",
+	"dR5PsLBYam3R6BKK4JayyKKlER2zlJ5B0t+EM0QBueECyGp5OwEcxUqQy6wugsuCHxVswgomUrazomFd",
+	"LzjPAFPK7oIE90/ICLG9+jKMIu1SdmUjdUrice3Q4w1VYbaIHx8Txw5mfl0uVa+gwfObEUHWorRRa6KB",
+	"Zt/8NJIdlVW81QwCoS+2MOOPD847NL0NF85ToDms6PrY/kNtuZnCZmVSZTam0hRLBzcGGaqy3b9BmW6f",
+	"PHcpLbZQXBbm9LKWQweveps5V3V6akqABzEJYDGVO0fAtxtRYCMwm8JgHigqcCqvwAt7lPCqQ3B8BWQK",
+	"tSIbMzTDN3SzBncrbt4DuqN73XJlzkMJe0bGq61VzHtUJu9VXoKbtENyLNy3S9rtLSsUU9sO8SA1G/YN",
+	"bBHV4UiOWa9+L4cmKggNy9c1ZqtNf6sI2xbbRviUnRzh8MSe8e26eP2aIt2nH9FRHiLAby+omkH+siwg",
+	"FXGL57UzNunhzxvb77eYsszY1lgQbDuNYXXJvihW23XwYPuaP5eyuCFjlso5U53U6i7pYYChOCkwo1ax",
+	"fNJdCs2iyeke7sr5ZcwBw/J9nL3bU8sClvOlpjscx61OTaoNoemcYaogpEHb8inQ3gGKkAiLeu0cUwhd",
+	"lFJhm0qMWcgjzrFmGy1UtUlB8ZIr0Yq52WqdGVq9bcAk0CojdLqDeySnwoXRMYPJllhiwqrFXbJuccfy",
+	"d6w35L6Q7lnTARocJ86zaSlTnS7hlEN23iJ94llbQWFYNHsraJWxQ/aWeWpr9haOjd25rgE3q5GZZpWX",
+	"gE8Ia13hrmNaDIPsSMO/Fh/I5fCtF5F9cWLXCxA3YZv+uQf8y8lOwheq7YJKu03iFwoSFAgIwTDi4UA/",
+	"4WqjkUhTVO9TjrebaNM6r9m1FijizNCnsTMmxsRQkuRSTDucCQewdSuJEFEq45vbKLw0jwLHe8vP+bdB",
+	"z7LLV6V671Ht48+wqpYC/Mp7HPkevG+j+YfmACj3rr9RXEtss14rYnQ3YT+LNeE/Gsr7ikibmGDfOAGv",
+	"Wv5+p9xspKP3YWRhY6rVK6ITgvLsvTGODJea8cNb1ocvb1mR00VMCqzJABdj8yLASACsHDCKDNSpAEoH",
+	"YFAJaf0S4JAwbAt1vwCSazUY1CbGUs8QB1zNaMGuhJ4xXqDeoYw6zQEAGJA+AEiuXcg8GJz/2AHaq4XG",
+	"cRwWmwVtRbyUN37qUrDvlNGYACy1AyLLNzSUHdBQNhWAYk1AS95frAxhSKjP8fWZvwmBcn5uubkOSp9A",
+	"bAfa1QCsBtwPoBX4yJUI0iWQLzcDo8L01BARBFwK4NB8pMKhcL/GNPtXTF9yVuyLdAYBdoj6RRS6vbtW",
+	"wIPRFQLD5S6ArzUzxXqlmcjigdbHUulR//OATHbyRH/Di/za8SLXt0DVom7XzeoLEIPsi/VzO2yg1+ZJ",
+	"W8NKcjG2Ztlj1ZNASNc7706Fjm88ddpch405RMWIOZfn0fDVHwi5j0EJi8MdNPtxfqVIieem4uoOAE99",
+	"4mL2M2Yt7cCQU6CuzK2KNO8YZ0ppUXCE8W6ZKaNFzn2UB+s4ur48lyruDkKTwnmoOKhpCKasvL+qpahU",
+	"ZOpiY1FPBvXLOyYp5lzETAyomlcJVHzYUhmPp+USdhugZzYaxlU9vCkwLnznJPdBFMW+ezXJ3lUkkHG3",
+	"kfQ75mw6PLFNlHhtdJVHBaM3mVyKWCsKrN7wg/MM4rmvzuNupX2Xl03oAIjn4qPYcUkaQ/sMI9x1fFyN",
+	"5WBiRS5ePCPGtONS+GQbm/lN5ywjLiaTS+hVSXWbWr9DkBh0523Q7u2VLWEkdqe3tlbhbKH6S5YyvtAt",
+	"fcNuhFxCukA8FcsB5bRiM5iViwmZtdQH+57oYINE3Q1+b5eKz1XVTSCLtw2oDtaOeBsLm+C6EYs/R+n5",
+	"N29dh/f+zNUipy1mKpgbXXLlWroaPOkQlaoSHmybEuuWNVvc0qdKG3f7v5E9vhMIQLyBQkiL0E8FDBHt",
+	"01efYIyfN2ZnVxpspVE723NSMOYEcae87Eu5eL3Y37VUc4BqScbl6ovszdGpAsWN3yaHGNZR1LYo8um6",
+	"4FoAL5ZimsDpVpCxLCPZXl2CD/hnmWu+yNnvk0b+aHjwf+LuIq1APjs0DHm9yO7iu3SdX1AlrfRuhyEB",
+	"2fzqJ2K2py3hpC5eafGK5lyEnzn5VEA8gXRefUYQnmbHt6T37mgqj3yufg4Ylf3n9h9v3rzFt7/tBXce",
+	"8flCYtXQgpqR9qZcz8pxP5XzY0kX/CiVGZsycexeaAZXPa5u+OJILnDRjxYSgEwtMsfHAPBxpBfrSD4H",
+	"t2m3ERS+8Qmp2QoptC/y/V6wQUB9o4bsesRuI6d5un/J5+wTkjQE/mmcHSBybNpE6k1Q90AF3g6ZXTXO",
+	"xJwrKUDkv+mMKPS+F5Cm92Ervdyjn5Bcu2Ae1XCIomGX75RvKGRudvVLe1IyhDPalZT+2U9Iy/0Qlzxx",
+	"mIdeOjza0vrJsga7tP2wga99MnrGnLSvNwCcemQH58LuiKc/9o6SHd0qyR5mp90dj+PYP/AF11OyDtyf",
+	"GP3WtS6FIEvlB4QyzDvndQUJwH6OjQG/bVuSRyEN26HuQVf3rnzbSjTLSLkweqPrd9Y3t0bCQ3keKTT7",
+	"lYppaag2lxnL98lLL2ikV8ArRot0Rv4qWcHZPm9VOrK+rxaMpTPAq2Xv9B5v1VGbiL3Djovw9ruywbY+",
+	"kY2V3+LnixoKr3zDOws95B0mELeLJrnp2havp7yhCdvsmkdkcSXu2DWP3Klp3n6Jd99a7bUlQ0WT+RKC",
+	"JxnGQ5R3rrkTtU9eucrZRm6fr20smMbIYi11lP11/WN6MjmlTViTT5Pst0uRTwWneXafZHSlCJ1K4E4h",
+	"fTR+UuqyYImLMd63wJsQkc8ZMxY4eS6Xe4JPfw2hbvLUDKigU9jwVlELSfFpA+HDAHgHaaWhGagtVoSQ",
+	"SJlxib8prUcJ4aKickXfxB1keMnM8KM0XqzXFG0+Mx5Rnc52PTjMhqa5Kx0iT6hFPrD+ArNOqZzHumvd",
+	"treud2VF1v/jJIjqrIUHB+Fa4HEj2HK8ofRmur1kCk6FLQUOLln2AMX2HYs3B0HZnsWI2SentrWyf9V4",
+	"+d4NObqn7VqgM+y8Y/3KyGGYGE59fgrUohHwd+yU29tembpTUX292nStKNiFG1z5Huj1QMTtyOo8q5Wc",
+	"e9ptTu5u8qvayrD+QFexoGTLO34Pq+6tOmBnbyZaEGW3wI772G6yyG7euIHdOFsp8sJYuB3sV0rGZXrD",
+	"kL14TKAdVIOrtSMjj32+uS1cRn1JaVtIYJQwUanOtvHAnGasY4aLV4Q2pO56/dVDaggyLWS5wGpgQNM2",
+	"Co4PLhg2QIRY3+JuJ0zgZANeQWiX72ULtqN4AVYprjXAhitg4NeXj7uqXuuNEAB9KmxvYafVypWXfM4U",
+	"6AdtU5e3xhQzjEgewWBVxQLOD+H517fWs1pT1/JecP+ohMg82728N9he68k/W7YtDClGnf8ARMa2dnl1",
+	"D33g10PO5BNDGmNjrkIZDN3dGr3UCnYrb2rFgkkv4wpjA/HGefGec4tGa7eCaoZd4VjW0hIv0jcuFnhG",
+	"Utyhd3NgrPrNu/SwiA4wM5MuNT+muKitCPjQg/8OBWG2yhIKwu5mWV4Jb1pafvA+BMj7J7/RjLnYNZQS",
+	"FjXLC/wJhzA7+aIlXwXjpVUmnl+fNDdc1SfPgR1gvlDwgdBjAqtLj3KumkbR+f2OIdJ2C3ljGQWYbbre",
+	"NghAw/fI2FKuKKGDf73ZQYitNogL2CNxHd1M5ZYVGU91n4xAEqBXamSU8hFiRdk0K4xBjbyYGBFlrjtp",
+	"C7me5AKVYZqDFWSkg/cLH84h1cVgCCTltiBxFSoyFptPc16PDDfQPWcBUOOOB/B2OAAgndM1EGGvvRDg",
+	"rkWBldwJoUJcbWB0EJGA7154A06+Qfvw2IcOAkAQCTSHi9kl1ry33+zGbL8dewDLSVBB77kSpE0q57Yp",
+	"/Bq5YOeqMp25NJY9uGWfNjX7tYPZuTGylrUkTN97Qrk+yTanexuZ1qsAO+Hs6GIFVcytSF7IbZLoYmVb",
+	"XOKn+YSMQr1ndOdK530juyHPHyy428xi3yUPFHXPXVTZDpm+TqGFY2L9WDTUY2lZcL16ZYZjdTl7gLc0",
+	"ZwuUkYsXz1w9I0wHhsJogcmc+K2Z1gtwQtukv0t5w0TsveAYte4xd3MCOWCBGmY0INt12icwbv20Qlj3",
+	"7V82WqKckJXRQ+1D6hBDMITmYiJRUxaapiAfML+j9wtbQUvRXoJIofCQGh4fB/H6G3uP/8c6yL17javP",
+	"GDPFM2aoaZYJ5IfRehXL8z4BVdutpOsVl9jaZhCeaPcEBZwEi4nBjr8SKF9t4vdPdZLZY7Pe1MHe41ZW",
+	"If5+IMVU/0pcCehxRVKa5xB2Pr49cS0lRhelnsmC/w9QfUgeAanJVTkYnKVV52f4m43AI2g7IehZwRAW",
+	"EjTq6t6hJ8GVAC363i8w3ddYo/oIlZ7vEzcz57y/95shtPkJC2hcPqv72apo6nsj9iwgJYgeSOU1xENU",
+	"Kq5IViJOFTkfnJFRtI31KCAMYJ9awIVWEFcn4W2TeFRg+wRcCUAQ8+TZ2dlD584g7pQxPy5nMmdXAtGH",
+	"1U/kxGEfc0X+ZdAfDE7w1Mh5ygS2DLKMfLGg6YwdnfYHa6y8XC77FH7uy2J6bJ9Vx78+e/zk+asn8Axk",
+	"5s7ntFiZd6FoUYlPKTaUtqnnThvFvnSwbaEfgm2rYkFHqx1x8eJZL+nZ2pTesDfon+D35IIJuuC9Ye8M",
+	"LoFRhKDYxzPopPk/5t9TFq3YUEuzd04HA3PKQim/NYFsb02AJqJwG6EA/NMnv0p5A0X4zlhgOWIhIBNZ",
+	"BHXzRdvJEzqsL6SwgBGng0HbieLvO8ZH4Qi63+X+Z7YfvkW1DY6F3vDN23BZntUnSHN+C3ohnUJg1o4Z",
+	"8vuPwTPfTj9DN3AdvpBKTwsoRgOKJkATcn9w1id/zHgOYLdqVmpFMsDc8SY5YidhBCBGwpdQd86U+hxU",
+	"NE+dbX/qddDgfhPlH1NRIz3QoI30tyfHTqq286+9YR2zr07HnCvt7sWWANgBW7XmCFa3HFcpgpFyJ1tB",
+	"lLmI76iCvvNwe4BI6KyvS3cBq+MInSAqBlchwhI3H/irZIWHQBj2Ugeoh2rXTggj64GNfFVTv20TGe5a",
+	"xpuDTrWNhL1DLoHylW6jeeIeMcN5G2dlI/9cts8CrVwuxfE/bZ+sKnvife/3X8z/B2CNyun75n3YXLZ3",
+	"Ojh9cDQ4Ozo9uRwMhvDfn72kZ+wUI9atAP43ms5ZXzOFnR79xIZehzw6Nwq9UWx7NE21A/zy1LhI5wFs",
+	"srlJo0RZr+sSZZ47lRqLcwwtPBSkdW2GcI7mCdC9dlp0wMaEx1obRfkg9Iekd95FNDyimfPNwiMnneSC",
+	"1XdYhg91ECZPZTHmWcbE5xNa75ua/pu3H2qCzNDXkzAQYF7GvP2Q9BYyDlAq2NJvOysELACn4QiolUuc",
+	"+mMbJbjiNlDjwUQ2fM6lIBldAdLgqGLdESjKV4Ir263b6mYPych5+tk7rrQaoRJUF5W4g+xEdpaVzzI2",
+	"X0jNRLqChp9vfXzokcxWd9vke27ccJfusJMeh3TwjF83Tm1edkOWnew1zdhY3F1uW/d2FgQxIXAZgvl9",
+	"0bv/fPBw+xOPpZjkHD3k5ycdPvGCrnJJs0spf6XFlOFz97vMR5WLhSw0y35jGaeuh+L56WkHGVXbGC8Z",
+	"JEd8uQIOuT8oJo4LuYaedvzeRwA+tOpsxpoMNJ01hXdf0eP1nWfiBdWzXpuWsZlo9i1PIXL6hW+O887T",
+	"eS6rGX2hHPd/mL4Lux1jk02oFGk5dxeFnEvEfLR18tk/S6VDbwM2Za18Cd5jjTiO5l/YLcpB0CUW3Xnk",
+	"wxYj3/oLTmApGJzPwbfkhAjXiMDXGmO56pJWgBPYqgrsigktiE8XA8fJKnZ0Awmqnkp33D7JZz3sfUjt",
+	"PuRXBFEhq9c/ODob1PT6Gy4MEfwq07xXddnt/cHyVO6mAQDMzCc4+f2cA+ChHOMvpwOcfhBcOXn4ANIO",
+	"Eajlx/uDQRiANLfvOkUjgD5E+42C4zOTwqJU67A4vgmigeHTZf/rFJrfNJHPdi7UxGSI6wVi3AhOgNYC",
+	"4bn7sXHDVhsOjX/IZQioAmk7ZhBmLJiSe8NWQ3T1u25WQbmR4lOhSLnA7aNmcolD9c16X1q8zitR0GUS",
+	"gJpusMl+AVjMv7VwtybZU0fB3e2yIFHsgxXNh5TEwXGDLhvw/tywVeX8gVyi3iKnY3Wtbq5zfsvsj/1+",
+	"PwAsHfZeIWwqh8Q0coRNmfMc/L5jBmwhbIS5MlfvQBsArm2x+yDJqaBLm5+GCopNAf4muL8J7o9gQgLX",
+	"15GpdhfTWGvQalPawCI0+EctGVCvljTS1X5Y12EqmPbEustAC3fad5Vva7v8UuXBBq/EE2ydD4YBAm0h",
+	"OE32EzFHAvr/50EN8jLArIlJ+pwrjUCDB5HxEae/7faPY+OK6NWCtfn5bWPAbsInwEdEtu5wyLSGVjrF",
+	"UrrHSZo1O7vnuX7EmAVtBCtOTiujJqWlMsOwfuAg8X54auvn1k2j+823cG8dXg9O/u/F6Z9n/3H+x/3/",
+	"fPBfP/z548XDR4PHJz+fPulViJVngeH0opCAM5Z4X3SV+m9pBG8+dCQD2emFOUI3BjLCSqRv/ppPJ95f",
+	"MprVQXZzJ7d2lO0FUyWCxMSV8CciU9DpXS2YQGTOl+YRbKNEMNxW6egWsNalKa+JWPzcwbyMe2rS3/yS",
+	"d9fUvkKlCRibeW7PjMKxr85kX9G+sZ66pMC5dI5J8Ohgto8UCWaVonkLHlKbXLjeHyHI/1qrJhr1r8Rz",
+	"ByajSMZyps28IKHMSHFdw+6u9ULzfS7JK3wdbPp16rhtfyVq5Qn1nW+f+rb1v239L3DrWwa/k5nkkrUX",
+	"pW7Dp2OTCUu1i19gmZwtaMXMxMR1R3ZerOVMkgVdKTJe+V6kgOZhVL0qtRGSVCFdVV+J6t0umqFYhgCd",
+	"NpN2KiH7kaY34NVDLFsbhpnRIoMqAJcjBTkTrm4nyLsy918JSnKjAUQwfckUSkmNrQcIxFbgFWyI+RDm",
+	"6jV2Wcmux6trzNiJ5kUoH5m85Iewzg7pT7MJRQjru4OO3Wgi0ynG8U1g/W28Sl+qoKtFer+ze3O8IjMK",
+	"1crtMs9m/hzTnBUbskL/sNABBVPYdLXRDKJeCBi0BwEc5zFjgiyoAscPAD8UlAMomG2ntZ6xgMPZa6vA",
+	"o3+DnfIpeamWEwC6JlAp3tMjYBhb64DJd2VLaeiCFSkTmk7RB0bXuYBqizwApciswM5qwAMJ4UJpY/k2",
+	"Ude/Uz+5pjlTyZQ/2ABVsX8lbKsGFbKXQ36p3l/vbLd+AFWMdqCTw1LDkO+H+8nDQXIyGLzdJd/UjOjS",
+	"77TDHSF/l33x1Qv2mthGHPxQrlLHkuubsCG00xlLbyRuy7g96nHroTuXwg510NnNtTV8/fJXQKJ0RVtE",
+	"FqRcTAuasTW9EBs9rGuD9EpYTfGxHRFRTKFf6aLRPMNtULNxje3LlXXzK2gybKHShoRr++7QLXkl/EEj",
+	"C01zfKWayaUFGQCT1dxc6b5G/iwKidseASXVDcKqQcFeMcd6vaqXsDk8r4TvJuwSfXHg11Vfk9FPTWpg",
+	"L2jbEYBMKM9Z5l9xJUbhzdeCsUxd25tH5J5cuLYbMLfvob7rkdQzs0ZoDdCxknlpS/GgiIrcM/8Ds8ml",
+	"XBgZ+T0GV2wCtNMcvlOuxTiRBZ9yoVwHCTPmK2Fe7woYwTkAC/qdIqP3j//x5PEvv7++vH715NWrZ78/",
+	"v37284cRInIbpmUALjSquhZAk7MbttDtgXfHJ6+QTb6opOigaYYvVFvJsqCLBRRd+t0H99X7NWx+wt7Y",
+	"8/UKi0LuFIy2VNvdutifGnYj49qpMCi/Vs3nxFEfbT6Yenq8oKvjfr+/zzwdd0RzqWz3E+UAXYx0+5Z8",
+	"/RVHzu0x2H6c+vB42jiFupylNgJ9/N7+A8MoGuHaWlKZqsA1HkT2ELRAfSCUp1JmZAHQZphpxcWt5Cmz",
+	"RWo0zzFHyR7KVEk4c+bY1o88s92mroRFOCJ6KQlgEVSN+Vx/JiE1WdDiJjhzyMgOEFCm8MeoLwamal+4",
+	"Lo3XqvTsWxEGEdvGpFR8B9k3AKpkq2DtIQ8jzCTGkAiUyvhQM6DQ+0izp36vKdlags8dUV1bQF0j7uPz",
+	"9YXGTtC64MacALXgb5OW2SL4bW34v3Y5DgFLqBfykQNBc8ifvUuXRi0kwqsEbVXtuWy57K/N4XJX8Xc+",
+	"OK8Ktp9LTZ7aT9r1KwsxdJgHQzuZ4foQdzhzXuBLWrK8Wma3j0z/Ql1IRjA66eGEGvD6uvAkXnREHEmo",
+	"vLYLzd+dltso2rcKvZGZNZUaXclzixMKslOhguvU7DnTM5mpNVPjSqBhsUQ4pUKW01l1NGBytf+8e3DF",
+	"tHVkC3ltf7y2P24o7nsBo/8StVk09LbqpjttFZjsxmTROyqddb3S9YAP1MrFsT3ad1Ut6wv1TbH8plh2",
+	"UCy9zKoLqy5qpT2b2j3rVgzaDjK2V0yZZy6XeUZFltvYPgQEKy0kCfs017RAcHQ4cTkkI6v4gRZJS8Wa",
+	"mirXXllNyMgmBYycjgqODGhEIAsyKgWmbY6I4kZxFbIusH2XUPDX+Aij7XZwMhgQOYEgAOaRWuhYO39X",
+	"E9M4iBCDIlafxbQl/QtH6IMnFTp0wLAFrgIQNAdRDxmHms0X5o+zxFdLu9LpymAGoJ6q4Pq6rHhuCA4o",
+	"z2GuM4hXqwtDM5aRgk9nGhRQculx1FxGIrvV1yc9zBK8wCEFWYznFXDD2f0/gVLY8jd+D2Y6emg1YKa+",
+	"WV44oQxTcDF9YmlwkjgVEelR4VYixMNGtY/Ozc2P8U3nkINZEfSkUYw1qMioYxSzTD0kBVOyLFJ2PedK",
+	"cTEdkudWgfOB+Hu+9xn76/rke0dGeTvtktb5BMrjWuiGt7xCIOk25Ayj7zIwggpEEw63ks2wGTv2MVTH",
+	"G52hBuYO7lZ/aZditebeaStac2WS36At9lGtETbfsmkl3DO5o2oNySxHucORjB4n6y2Dg4LC3KZusHxi",
+	"tBrXV8bc1g7qGpO5r8xIMNN8n1BU9fi3MO3mMK1vryq9a6ZzaPaiSvpZSzCUSzE0qw3B+PqCmwN93kxD",
+	"Ai3Bsotv+gaDA2gU7HuHmIhXQsglkaLvgrdoONu+kr+LMDEJMP/tGc/XE43jIdsG8x3ITrLDcLXetp/O",
+	"Lpk/1bAOFbL9W+2T/z1hW1gRVF437Mqm8A4O9lbpfVnbpBa2yLbssU0j1Xrh+MZcnLj8DgdzaIU5gO72",
+	"NfeDtZr7H38Iau5PTrHoHjr6QwiuKFaGuL9JAcCLJ4mr13ncLNaxa/ASFKlBfzAY/PghBhRWV8SDABz+",
+	"8TNXi5yubHnOvX95+PB4Lr+3Pz5ZKwhqqHu7yImQ9i01pSGzfNO52o9HVefjrZtQy0W5OEC2xLisFCwL",
+	"qGubVIsElShjb+Q+FcA1TvUJvVKk7EogeqqxqBKSSRsbMZyWeHMf27NYQMMGVkQmbYOrKsQPJ2vVGBP6",
+	"D4AAoVfCHLcK+l/al3hE9JlTGi2M9FiWxsZ0mVPQVxNzP6DTprPu59gIBCo1JXoQFM0xEfhKjLRcXJcL",
+	"Be54JXMLWAu9IcrcNrYb19IbsF+unJDRi99fXZJYqssGH+ylXLxe/L0zCZp27s6ZBTvIISDXt0yCbw7f",
+	"bw7ftfPlUVmryW07VhzSSQddDiq6PPYV4hNDB6kGzi5BVSPDB6CzA1fa3OZa+dRwsYT1slKFZ4xru1Ol",
+	"1bmjKyESWi1ANhyb8Hd98gIydpWmK4cJvgRcZf9pC/0aAL9nyZWguZKIy2K1TiVdP2PzZZ+Ra59AN3Fb",
+	"Zf4vhoQHgw/GqR8EOdg2MDgAarDtc/KZIXojaF+NW9YBWXKq9Gu1/uKwEN7S5EUhsxI6EBKLpgNMFsVz",
+	"ARl+2NL2X9hqO0Cv4etv2nTMnlXaNe0I5R3szXbYXUy3UhaOBGWEkTXKWKsV+BJ5pbELDeHzuTkdNDNy",
+	"CAHb09JIOJna5g0gouB9LDOCZGaWjSPwLiSUYoxEZqtmr+effCsUaPPKBDGMmZHRz9iTHZt2BSlIZju0",
+	"65L7IEJ9VKBe3L7PxM/UHDkPB20b7wuGfeoudz4yENRdSfaVokF90yg/hnCtYH+thF0XsIE2eXwLXfna",
+	"XRSXLM8hcx9qhmmjR+d6S9OsLOg4X0G3vEz59p3ExT1TqTQ2sIV2KdCMxLcoBLlbNSu5dzoYJLYJ4pDA",
+	"oT1KbB+Z721rX3rLlMM4MKovA5hVbM5t3nx/cEbmjAqrDAsPYnAlbgRGJXSlvFI3EvNordGwUy65by5O",
+	"xiv7YdsHZNLEYhC+Du1KGD3YvAMlGbwSZ8my2Klw6/pEHjLk4LqjVo2hexphZm0o2xxHtNBMcdpLen+V",
+	"VGgIOZ6cgrfU9xOEvMof05PJKe1h99De6eCsP+ifnJz1f+ggUG1nTfi8YcffRb6qDXXzC3aQoGtNaT+F",
+	"52EtGcGfNDa51TdEc/6Xh+e1tpBWQW0huO12WD/D6r7u88GDhs/ZNnaD+X5Iei9tc/edht3SHHh9MGF7",
+	"DP9pmJT59mvcerGs3zDbt/7YPiuOHdrjB6drsvoVnJKQEvO/tlS93lavmQuB3IA6vsVwBUSd6lB0TdQa",
+	"B+N7YOwPeCLmLNas9bKyAHwJxhY8HneumHPTtrbD/IjagWNOQaz+uxLebQP6HTVqZi7F1ALpIpSHR9Pt",
+	"UAYRrcUwn9jHBAFXQztY//kWmsHMvgbMt1/Y6nPhvQW4U8BOmxS/pL2dQ8h7NW+hS5sABYYuCUjsaJD3",
+	"IzDQoBPpvxaUki+Bi2wPhw0stKA6nUW8MzaXhtoeycb2TdDvsUowG0clBLvkJkF/eCPXXItjEHJqyXU6",
+	"Y6DEy8nE1hbboi9osnAlICfVNlvg4HqdyCJlRuXerJI3xXFEGpaLbE+HzDozH7STgm3obNsJhB2e7Ycw",
+	"iyjpLbnI5NJ3RX4wCNoTv7Eqv9IaD7zfJ5O6A0UYrthD73rt6HZoLKKvd4f/70lhQunQ2Sthla9jbATc",
+	"7p2oXMKCLQO3sDm7lEv3xwJRLec8pXm+GmLbUycSaMEwKwDMDZBAgnGjVqHz1774Stwwtqi90ws5FG72",
+	"09YKIzmfMHDDQTYD1sXmdGF35ci/yAwa4GakcK3wjTC7EnAaG1XPYlebMaqZTengRfhVlyAZKpfYQtkp",
+	"l79PoJAXrnIpACFHV/gTc3YlDJWWXFQ1EahbWlAMKFEDG8/CUuAHWop74bc7i9DP2+GgvmC94dmDndIz",
+	"XzoafMy6Ne/KFmzZ7srGHz+zKxvpscmVbXfaV9zcoCn+v7nAP44l5NrHbz1sStwLLRkVroUYlqyJDUmv",
+	"CRmviHOrVgmz2LzcaJ1OQ4saTtDn/eBpseOC0ZvM+tnyfI4ZrEZznFoIfaMD2otGKRz+OKh3oto9n9ZO",
+	"8zFAnw7Pzk93kZhIhhbhgDDDWzKPv4XaY+Zcqeop40jn+h44dqWFnZKLXPGkwoRMpQ3D2w2CEPKuZwdU",
+	"uiH+s0s4GhmjDMPjIy1HoIDJCRnJFJY1u9Cjn66EczvoGZuDuWg/2p5F5AZVVJDTQyIs5BcmNRG95JAa",
+	"dCUufEQqd63wKapULAv2rfsoJu1N2NJcBAvT5q9qgKlkZMJzDU3jLX6Y0cEAi3LClpDiQ8WVGGEFC4By",
+	"CxhbYgc/srkpIwT+KNmQTCWohKA8BnlFbYlNsKq2OPJg+U0fr4fH6Z49PLbrhI9QFexy42MXCOtw99NC",
+	"zrvcdyl7HzHzarySNz48tBbHq4WTeLe4UR4GnKo92J6A1SVYCJW+sAVb3nTy56Ezsl7aD8IW2J6bZTf2",
+	"tyMjnp2Fxy1z4qR5dCStBQ1mEVBph4cThHckWpKTZDAYmDNj9P7KVrJf9YbkTb/ff/thBGgqcBWiH+mN",
+	"kEs4ShC010bpMbsA4AivBEILw89DosCWB6wkEJneuB3xbGSeDkIjKK8LpcGwsJmuIx9+HRHFdEJmcolI",
+	"WHKiGZZZmG2e5yw3k8roSkFTqgLOk3qdYQCAbrRBO7F6OGYCNVauoRSqViqMJS1nMmfGpre1HfAS7AmP",
+	"TQrPB6e+OLKKyY5+smW1cDZBwSV+fkYRR93YdbLUqZwzr6lajyjAeJ0OBvEokVlbp6t+xlS1R84BXfks",
+	"A1yE9hh2JS2NChy2YWoKyzEI+uABoz43b0rbJKos9aLU/+4F4un9QU1qThf66Lx/UhOaD4367MQ7oo8F",
+	"nzeKevPzLbH3D+jUbdaFNA6KjmfDoY6DhhiXgv0+aWWbmjkA0rz12F2/FXnjw9uPkuWxzngFpBgolxTt",
+	"2Wk9laPJYBX0mD8qkenaMy38BwZ1JDS7vSGzql5JDZXSKFlQPecqUq25bbBpfbATa9u/rw+oegmy7zq3",
+	"RiYcY9YoTeP5MetsHP/GbiYoMNJLO4oWc9TJTwst4w47awOZLxdwJH1iBeP0oBB8MSY8JOPtidR3WiH1",
+	"vbCQbC/dTt8M2Lc+oYMB9nWiRZ+4JkpLqsiy4FozV2/7ufEWwYvcCWvRVqp8OpzF+tAOvWTGXFVhi2ho",
+	"nePzIZooopXf9mCkh3Fcp87RG9AeRBGpJJxNRbUOFbS/XaEWhmsW6P29wwI9rBbocTWkTevTGP+BFwgw",
+	"XztPnNwb1Ycz+j7BFXX+HmsecHUlArX06BdMSsK2ZUUpIIh3b8SrW665uF4UclowpUbfGxX5m0v+YHl6",
+	"aDmu+SrXk/NCd+Xxe5sh++G4MLaa2gQE+lgWBUshYhraY2rmAZKq3jHpzKwTuvX97VAahOYTPDnltwwt",
+	"Kl+aT9MbiBpfCXwEumX1yUsYHOSdOyO1A/QMTom1WFz1yf2XLAuzTax7Dr7egnjskoo74h2fnP74kRx1",
+	"HzN422YG7uRQQo76lInj3fRdHNewpvhaZlF1hXiP6bbJ4hS3z5cPENIpEgsH67dY7Bch+IFxCQ19jh1O",
+	"gIKZ91rounbIfGhy4+TzRBaQY2P7pgAeCVcEqhFsLSgmujLhUOa5IjOWZ8Q6G6mC/HHdJ6+Y1jnDrAn0",
+	"N16JgtEc3goqR8FyRpW55SfCJ0RIqCM1+iRGx2Yyz8ikYMxj5EGRO3fVoip+KEBq42MPFvAloY80/GUh",
+	"ukhYzJLSPL/+4YfW4hGdB7mLO+XcIHEOnYD4smK1z5CI2GHHW254Upm1X1QKy5dRn/IVyk4j3SK4IV1E",
+	"5vH74C9UoEFabe3hDlILMyiNpDPKrXlwo3IbkWLwsWBj7SzJgmc/eTvnzysQPsq+Dqa08/4Onv3bd3je",
+	"pqzgkY7b4K5bToEK0W3HgZLhq6lBiTHbb0hyphTgz8zLdAZ6xxygZqCzM1fOlDV3TGjhwp8QqXTBPyjY",
+	"uBKI/QqVGT/Zmm3Uj0alSGWesxTyfckFjki7dpjMIgjVur7j3DKrJ9WkA3Z89gFaiwrXEp1twWTV+Rcj",
+	"PA6VbtyIGp6dD7aHDU9Od8SMtZT7mvSjv404/Kb0HEQGW8OrswgGyPu53ZQtzaZBki0WTLDMQXBW2Y5W",
+	"wRqi+F1SRVJaQFcMecsK22A654IFQhq6XmSE66TWQj9nE90nF3nucIZolimbHzMa05yKlI2qRmszJ60B",
+	"BdNjUbhyN3w3D1A2XLO3GVUt3SteeWps8SheYhyTC5qHTZaxKMYl4EIGI594VKS2XEDf57kSUxNZzKmG",
+	"Rg/67LSX9Ob0HZ+Xc4eEDU5HvDAImkJoNmXFxwA3s9TvDU8ensHn7SKbtegNT8CETXOpfGlc0mMiW4Po",
+	"DVMjDE+4bh3tCRTAKr2hwxuuJaZYSqyDGt1vvgVcg9OCCt2lkQR0DcHufxaAGKFk7RhCmwIJD2/GhhDV",
+	"CxDEblNyiIOYgPTz9dzzWuL5LseYZ+I2PGN3w9fgq3wBFP8iKoN1SFsUC/Ww/rY0c6PSKVZwprZWXWA5",
+	"HZZNGJE3LtMbhujjVJCZLAuM62V0Za69vnzcqMIYr7CcSBbmn2OpZ8OqIHjMphxjfHKCymi8qICUQvOc",
+	"CLlMSCmMsr2WwK7MAPSMFUuuWJ/AvCGTLstYZoT7eGX9fWWRECXRV2j+sqBEkESfcyO+iW1+7VL/Ctdf",
+	"GlIKIJXg7ARzDzkSQZn5nT14YP4212G+tQdOBslgMLgSC8kFYC+pqmVNhYdE0hLqrVvODZjVZbV6u2rc",
+	"u6RPJ7EmI7kUU8NuwAXQGiZ+1OANtaMmQ0i+3rCXUXMnE+ZUedMz5OslcPFtNIAV60wjiWZ5TuiCFuj6",
+	"xWRL+GrbmKaFLBePVi2DElKwYFT2T+9NxZq+6sI1Fdm1ufT2k2XHf0Qk0dYU9h9txZGvbD/FY2NDe6NG",
+	"0mYjy/N+/X2Qlbn5dTtnjgX7I3IwoWAwOuPfoaDx85YrVWRqOVGWbDyT8kYdI2L3Joz9KVceZff1y19R",
+	"S8eGdLYJP58KqkvnL2EptILDVL6CLhH/E3wXSqO2XzWuJ4qlBdNGrtuSbWovgT9kzGwldtZIcCczLrQD",
+	"n1NaFq7lngWFs4j8rkodEs3JLzbzhhSMZgrPkQCQz51gcELjUYfTxKYegHCng7QaTFOUBZRJQoaCFH3y",
+	"pMoYr4YmRcp+IkbcKGgj4LOiboRcQs1VLWUf7JKpkAXOe4WHzBgg/U8HAzKnN0y5poAZy3ltaLbqOJ6D",
+	"zvgtwwef3HYwY/DW71SwyDZHwq2sF9ozRjNWVFIbHz165R7smjFxOjhfS5mItoE+kOcIhen7nhz/k6UI",
+	"8Gd5wjYhOXH2gSrH8Ie7s9b9DbZiramfWZY5pKi58iD3nA/S4rTc9/q1PiIIpLJTwl64sJ8i38L1I3S4",
+	"ePsM9KV5x0JvTjL0OykBC97uKsxjA40N8isFMKdR6sLD4WB5hlwAxsW1Cji6ls/b5HiCW6La7VW9I8jE",
+	"UphfoftbUyDeIQFxUCUgPqIZcUff5hzE9bkdLg0xEB1FNXkHlMWnM2tmfmVoLm1dCypXXTODz+wlQknY",
+	"YjY4vu1le3L3rHYVOv6cHDEqqvP7AZBT3EFlNhXiPN1beFyKxBx/UzDsCkD6zr/v+34fx6DL2gFFOoVD",
+	"Wxtl+xAkcMwmUDuMyIElYAc616BKIAUQO9NQG7NwGDSKmbNOcwbG54yKLEDRuLAviJg6roOUgo9bqJdQ",
+	"rCburzFWb4WtgVzTcUtp14wEIbTiPYWDUbl2E+uDqiijGENvY6y9JOoskEXJddg4eP0jYd/J9e+Z/Wgb",
+	"9kBOr/XNFegUkEU6Y0rjiPrkuYT5M6F5bTr/YDS3YZ02Ert1NiucOMicCkHIUt8h1QfvBhSJyLhzqiey",
+	"mBPrwXYpy7YlUtUG1hjfweu86zpmdLKCNTQlTDp1pekXpZ6ZyafQOmO8qsRVv6nL+L23le+W3i+xHfwi",
+	"+IyFcHj74f8PAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -87,12 +87,15 @@ const (
 	ErrorCodeMissingCredential        ErrorCode = "missing_credential"
 	ErrorCodeNoBillingAccount         ErrorCode = "no_billing_account"
 	ErrorCodeNotFound                 ErrorCode = "not_found"
+	ErrorCodeOverageNotFound          ErrorCode = "overage_not_found"
+	ErrorCodeOverageNotParked         ErrorCode = "overage_not_parked"
 	ErrorCodePayloadTooLarge          ErrorCode = "payload_too_large"
 	ErrorCodeReservationNotFound      ErrorCode = "reservation_not_found"
 	ErrorCodeReservationReleased      ErrorCode = "reservation_released"
 	ErrorCodeReservationSettled       ErrorCode = "reservation_settled"
 	ErrorCodeSubscriptionNeedsPayment ErrorCode = "subscription_needs_payment"
 	ErrorCodeTierManagedByStripe      ErrorCode = "tier_managed_by_stripe"
+	ErrorCodeTopUpsNotSold            ErrorCode = "top_ups_not_sold"
 	ErrorCodeUnavailable              ErrorCode = "unavailable"
 	ErrorCodeUnsupportedMediaType     ErrorCode = "unsupported_media_type"
 	ErrorCodeWrongCredentialKind      ErrorCode = "wrong_credential_kind"
@@ -151,6 +154,10 @@ func (e ErrorCode) Valid() bool {
 		return true
 	case ErrorCodeNotFound:
 		return true
+	case ErrorCodeOverageNotFound:
+		return true
+	case ErrorCodeOverageNotParked:
+		return true
 	case ErrorCodePayloadTooLarge:
 		return true
 	case ErrorCodeReservationNotFound:
@@ -162,6 +169,8 @@ func (e ErrorCode) Valid() bool {
 	case ErrorCodeSubscriptionNeedsPayment:
 		return true
 	case ErrorCodeTierManagedByStripe:
+		return true
+	case ErrorCodeTopUpsNotSold:
 		return true
 	case ErrorCodeUnavailable:
 		return true
@@ -225,6 +234,27 @@ func (e LedgerEntryType) Valid() bool {
 	case LedgerEntryTypeOverage:
 		return true
 	case LedgerEntryTypeUsage:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OpenOverageState.
+const (
+	OpenOverageStateParked   OpenOverageState = "parked"
+	OpenOverageStatePending  OpenOverageState = "pending"
+	OpenOverageStateUnbilled OpenOverageState = "unbilled"
+)
+
+// Valid indicates whether the value is a known member of the OpenOverageState enum.
+func (e OpenOverageState) Valid() bool {
+	switch e {
+	case OpenOverageStateParked:
+		return true
+	case OpenOverageStatePending:
+		return true
+	case OpenOverageStateUnbilled:
 		return true
 	default:
 		return false
@@ -519,6 +549,27 @@ type Alerts struct {
 	Raised []Alert `json:"raised"`
 }
 
+// BillingProblems What billing could not do.
+type BillingProblems struct {
+	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
+	DuplicateSubscriptions int64 `json:"duplicateSubscriptions"`
+
+	// Events Events that failed, the oldest first.
+	Events []FailingEvent `json:"events"`
+
+	// FailingEvents How many events there are that failed.
+	FailingEvents int64 `json:"failingEvents"`
+
+	// Overage Overage that is not on an invoice, what is parked first.
+	Overage []OpenOverage `json:"overage"`
+
+	// ParkedOverage How much overage Stripe refused for good.
+	ParkedOverage int64 `json:"parkedOverage"`
+
+	// PendingOverage How much overage is on its way to an invoice.
+	PendingOverage int64 `json:"pendingOverage"`
+}
+
 // Category What credits are spent on.
 type Category string
 
@@ -652,6 +703,30 @@ type ErrorCode string
 //
 // Examples: customer-42
 type ExternalID = string
+
+// FailingEvent A Stripe event that could not be handled yet.
+type FailingEvent struct {
+	// Attempts How often it was tried.
+	Attempts int32 `json:"attempts"`
+
+	// CustomerID The customer at Stripe.
+	CustomerID string `json:"customerId"`
+
+	// Error Why it failed, for people to read.
+	Error string `json:"error"`
+
+	// ID Stripe's id of the event.
+	ID string `json:"id"`
+
+	// NextAttemptAt When it is tried again.
+	NextAttemptAt time.Time `json:"nextAttemptAt"`
+
+	// ReceivedAt When it was received.
+	ReceivedAt time.Time `json:"receivedAt"`
+
+	// Type Stripe's type of the event.
+	Type string `json:"type"`
+}
 
 // FieldError What is wrong with a field.
 type FieldError struct {
@@ -820,6 +895,42 @@ type Metadata map[string]string
 //
 // Examples: Production Key
 type Name = string
+
+// OpenOverage Overage that is not on an invoice.
+type OpenOverage struct {
+	// AccountID The account that used it.
+	AccountID string `json:"accountId"`
+
+	// AmountCents What they cost, in cents.
+	AmountCents int64 `json:"amountCents"`
+
+	// Attempts How often it was tried.
+	Attempts int32 `json:"attempts"`
+
+	// Credits The credits beyond what was granted.
+	Credits int64 `json:"credits"`
+
+	// Error Why it failed, for people to read. Left out if it was not tried.
+	Error *string `json:"error,omitempty"`
+
+	// ID The overage's id.
+	ID string `json:"id"`
+
+	// PeriodEnd When it ended.
+	PeriodEnd time.Time `json:"periodEnd"`
+
+	// PeriodStart When its billing period began.
+	PeriodStart time.Time `json:"periodStart"`
+
+	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
+	State OpenOverageState `json:"state"`
+
+	// SubscriptionID The subscription that it is billed to. Left out if there was none.
+	SubscriptionID *string `json:"subscriptionId,omitempty"`
+}
+
+// OpenOverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
+type OpenOverageState string
 
 // PaidTier A plan that is sold through Checkout.
 type PaidTier string
@@ -1155,6 +1266,18 @@ type Subscription struct {
 
 // Tier A plan of the catalogue.
 type Tier string
+
+// TopUpRequest How many credits to buy, and where to return to.
+type TopUpRequest struct {
+	// CancelURL Redirect URL on cancellation.
+	CancelURL string `json:"cancelUrl"`
+
+	// Credits The credits to buy, by the thousand. The operator may have set closer bounds.
+	Credits int64 `json:"credits"`
+
+	// SuccessURL Redirect URL on successful payment.
+	SuccessURL string `json:"successUrl"`
+}
 
 // UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
 type UpdateKeyRequest struct {
@@ -1572,6 +1695,14 @@ type CreatePortalSessionParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// CreateTopUpParams defines parameters for CreateTopUp.
+type CreateTopUpParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // ListKeysParams defines parameters for ListKeys.
 type ListKeysParams struct {
 	// Limit How many to return.
@@ -1725,6 +1856,9 @@ type CreatePortalSessionJSONRequestBody = PortalRequest
 
 // SetSpendLimitJSONRequestBody defines body for SetSpendLimit for application/json ContentType.
 type SetSpendLimitJSONRequestBody = SpendLimit
+
+// CreateTopUpJSONRequestBody defines body for CreateTopUp for application/json ContentType.
+type CreateTopUpJSONRequestBody = TopUpRequest
 
 // CreateKeyJSONRequestBody defines body for CreateKey for application/json ContentType.
 type CreateKeyJSONRequestBody = CreateKeyRequest
@@ -2161,6 +2295,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/billing/checkout (the `CreateCheckoutSession` operationId).
 	CreateCheckoutSession(ctx context.Context, params *CreateCheckoutSessionParams, body CreateCheckoutSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// RetryOverage Bill parked overage again
+	//
+	// Has overage that Stripe refused for good put onto an invoice after all, once the reason is mended. It never
+	// becomes two items. Overage that is not parked is a 409 `overage_not_parked`.
+	//
+	// Corresponds with POST /v1/billing/overage/{overageId}/retry (the `RetryOverage` operationId).
+	RetryOverage(ctx context.Context, overageID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreatePortalSessionWithBody Open the billing portal
 	//
 	// Open the Stripe billing portal for subscription management, invoices, and payment methods. An account that
@@ -2180,6 +2322,15 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/billing/portal (the `CreatePortalSession` operationId).
 	CreatePortalSession(ctx context.Context, params *CreatePortalSessionParams, body CreatePortalSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetBillingProblems What billing could not do
+	//
+	// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
+	// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+	// period. At most 100 of each, the oldest events and the parked overage first.
+	//
+	// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
+	GetBillingProblems(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSpendLimit Get the limit of overage
 	//
@@ -2214,6 +2365,34 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/billing/subscription (the `GetSubscription` operationId).
 	GetSubscription(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateTopUpWithBody Buy credits
+	//
+	// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+	// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+	// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+	// `top_ups_not_sold`.
+	//
+	// The rules for both URLs are those of `POST /v1/billing/checkout`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+	CreateTopUpWithBody(ctx context.Context, params *CreateTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateTopUp Buy credits
+	//
+	// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+	// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+	// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+	// `top_ups_not_sold`.
+	//
+	// The rules for both URLs are those of `POST /v1/billing/checkout`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+	CreateTopUp(ctx context.Context, params *CreateTopUpParams, body CreateTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListKeys List API keys
 	//
@@ -2463,9 +2642,9 @@ type ClientInterface interface {
 	// ReceiveStripeEventWithBody Receive a Stripe event
 	//
 	// Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-	// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-	// subscription's current state from Stripe. Each event is handled once; types it does not know are
-	// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+	// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+	// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+	// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2475,9 +2654,9 @@ type ClientInterface interface {
 	// ReceiveStripeEvent Receive a Stripe event
 	//
 	// Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-	// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-	// subscription's current state from Stripe. Each event is handled once; types it does not know are
-	// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+	// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+	// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+	// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2878,6 +3057,24 @@ func (c *Client) CreateCheckoutSession(ctx context.Context, params *CreateChecko
 	return c.Client.Do(req)
 }
 
+// RetryOverage Bill parked overage again
+//
+// Has overage that Stripe refused for good put onto an invoice after all, once the reason is mended. It never
+// becomes two items. Overage that is not parked is a 409 `overage_not_parked`.
+//
+// Corresponds with POST /v1/billing/overage/{overageId}/retry (the `RetryOverage` operationId).
+func (c *Client) RetryOverage(ctx context.Context, overageID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryOverageRequest(c.Server, overageID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreatePortalSessionWithBody Open the billing portal
 //
 // Open the Stripe billing portal for subscription management, invoices, and payment methods. An account that
@@ -2908,6 +3105,25 @@ func (c *Client) CreatePortalSessionWithBody(ctx context.Context, params *Create
 // Corresponds with POST /v1/billing/portal (the `CreatePortalSession` operationId).
 func (c *Client) CreatePortalSession(ctx context.Context, params *CreatePortalSessionParams, body CreatePortalSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreatePortalSessionRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetBillingProblems What billing could not do
+//
+// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
+// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+// period. At most 100 of each, the oldest events and the parked overage first.
+//
+// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
+func (c *Client) GetBillingProblems(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBillingProblemsRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2982,6 +3198,54 @@ func (c *Client) SetSpendLimit(ctx context.Context, body SetSpendLimitJSONReques
 // Corresponds with GET /v1/billing/subscription (the `GetSubscription` operationId).
 func (c *Client) GetSubscription(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSubscriptionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateTopUpWithBody Buy credits
+//
+// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+// `top_ups_not_sold`.
+//
+// The rules for both URLs are those of `POST /v1/billing/checkout`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+func (c *Client) CreateTopUpWithBody(ctx context.Context, params *CreateTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTopUpRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateTopUp Buy credits
+//
+// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+// `top_ups_not_sold`.
+//
+// The rules for both URLs are those of `POST /v1/billing/checkout`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+func (c *Client) CreateTopUp(ctx context.Context, params *CreateTopUpParams, body CreateTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTopUpRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3480,9 +3744,9 @@ func (c *Client) GetUsageTimeseries(ctx context.Context, params *GetUsageTimeser
 // ReceiveStripeEventWithBody Receive a Stripe event
 //
 // Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-// subscription's current state from Stripe. Each event is handled once; types it does not know are
-// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3502,9 +3766,9 @@ func (c *Client) ReceiveStripeEventWithBody(ctx context.Context, params *Receive
 // ReceiveStripeEvent Receive a Stripe event
 //
 // Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-// subscription's current state from Stripe. Each event is handled once; types it does not know are
-// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4218,6 +4482,40 @@ func NewCreateCheckoutSessionRequestWithBody(server string, params *CreateChecko
 	return req, nil
 }
 
+// NewRetryOverageRequest constructs an http.Request for the RetryOverage method
+func NewRetryOverageRequest(server string, overageID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "overageId", overageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/overage/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreatePortalSessionRequest calls the generic CreatePortalSession builder with application/json body
 func NewCreatePortalSessionRequest(server string, params *CreatePortalSessionParams, body CreatePortalSessionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4268,6 +4566,33 @@ func NewCreatePortalSessionRequestWithBody(server string, params *CreatePortalSe
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetBillingProblemsRequest constructs an http.Request for the GetBillingProblems method
+func NewGetBillingProblemsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/problems")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -4362,6 +4687,61 @@ func NewGetSubscriptionRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateTopUpRequest calls the generic CreateTopUp builder with application/json body
+func NewCreateTopUpRequest(server string, params *CreateTopUpParams, body CreateTopUpJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateTopUpRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateTopUpRequestWithBody constructs an http.Request for the CreateTopUp method, with any body, and a specified content type
+func NewCreateTopUpRequestWithBody(server string, params *CreateTopUpParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/topup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -5603,6 +5983,16 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/billing/checkout (the `CreateCheckoutSession` operationId).
 	CreateCheckoutSessionWithResponse(ctx context.Context, params *CreateCheckoutSessionParams, body CreateCheckoutSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCheckoutSessionResponse, error)
 
+	// RetryOverageWithResponse Bill parked overage again
+	//
+	// Has overage that Stripe refused for good put onto an invoice after all, once the reason is mended. It never
+	// becomes two items. Overage that is not parked is a 409 `overage_not_parked`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing/overage/{overageId}/retry (the `RetryOverage` operationId).
+	RetryOverageWithResponse(ctx context.Context, overageID string, reqEditors ...RequestEditorFn) (*RetryOverageResponse, error)
+
 	// CreatePortalSessionWithBodyWithResponse Open the billing portal
 	//
 	// Open the Stripe billing portal for subscription management, invoices, and payment methods. An account that
@@ -5622,6 +6012,17 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/billing/portal (the `CreatePortalSession` operationId).
 	CreatePortalSessionWithResponse(ctx context.Context, params *CreatePortalSessionParams, body CreatePortalSessionJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePortalSessionResponse, error)
+
+	// GetBillingProblemsWithResponse What billing could not do
+	//
+	// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
+	// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+	// period. At most 100 of each, the oldest events and the parked overage first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
+	GetBillingProblemsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBillingProblemsResponse, error)
 
 	// GetSpendLimitWithResponse Get the limit of overage
 	//
@@ -5660,6 +6061,34 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/billing/subscription (the `GetSubscription` operationId).
 	GetSubscriptionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSubscriptionResponse, error)
+
+	// CreateTopUpWithBodyWithResponse Buy credits
+	//
+	// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+	// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+	// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+	// `top_ups_not_sold`.
+	//
+	// The rules for both URLs are those of `POST /v1/billing/checkout`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+	CreateTopUpWithBodyWithResponse(ctx context.Context, params *CreateTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTopUpResponse, error)
+
+	// CreateTopUpWithResponse Buy credits
+	//
+	// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+	// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+	// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+	// `top_ups_not_sold`.
+	//
+	// The rules for both URLs are those of `POST /v1/billing/checkout`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+	CreateTopUpWithResponse(ctx context.Context, params *CreateTopUpParams, body CreateTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTopUpResponse, error)
 
 	// ListKeysWithResponse List API keys
 	//
@@ -5925,9 +6354,9 @@ type ClientWithResponsesInterface interface {
 	// ReceiveStripeEventWithBodyWithResponse Receive a Stripe event
 	//
 	// Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-	// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-	// subscription's current state from Stripe. Each event is handled once; types it does not know are
-	// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+	// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+	// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+	// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5937,9 +6366,9 @@ type ClientWithResponsesInterface interface {
 	// ReceiveStripeEventWithResponse Receive a Stripe event
 	//
 	// Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-	// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-	// subscription's current state from Stripe. Each event is handled once; types it does not know are
-	// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+	// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+	// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+	// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7361,6 +7790,103 @@ func (r CreateCheckoutSessionResponse) ContentType() string {
 	return ""
 }
 
+// RetryOverageResponse401Headers the declared response headers of an HTTP 401 response for RetryOverage
+type RetryOverageResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// RetryOverageResponse503Headers the declared response headers of an HTTP 503 response for RetryOverage
+type RetryOverageResponse503Headers struct {
+	RetryAfter int32
+}
+
+type RetryOverageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *Problem
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *RetryOverageResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RetryOverageResponse503Headers
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON404() *Problem {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r RetryOverageResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryOverageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryOverageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryOverageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryOverageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreatePortalSessionResponse401Headers the declared response headers of an HTTP 401 response for CreatePortalSession
 type CreatePortalSessionResponse401Headers struct {
 	WWWAuthenticate string
@@ -7473,6 +7999,96 @@ func (r CreatePortalSessionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreatePortalSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetBillingProblemsResponse401Headers the declared response headers of an HTTP 401 response for GetBillingProblems
+type GetBillingProblemsResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetBillingProblemsResponse503Headers the declared response headers of an HTTP 503 response for GetBillingProblems
+type GetBillingProblemsResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GetBillingProblemsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BillingProblems
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetBillingProblemsResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetBillingProblemsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetBillingProblemsResponse) GetJSON200() *BillingProblems {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetBillingProblemsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetBillingProblemsResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetBillingProblemsResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetBillingProblemsResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetBillingProblemsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetBillingProblemsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetBillingProblemsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetBillingProblemsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetBillingProblemsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7757,6 +8373,124 @@ func (r GetSubscriptionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSubscriptionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateTopUpResponse401Headers the declared response headers of an HTTP 401 response for CreateTopUp
+type CreateTopUpResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// CreateTopUpResponse503Headers the declared response headers of an HTTP 503 response for CreateTopUp
+type CreateTopUpResponse503Headers struct {
+	RetryAfter int32
+}
+
+type CreateTopUpResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CheckoutSession
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyKeyReused
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *BillingUnavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CreateTopUpResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CreateTopUpResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateTopUpResponse) GetJSON200() *CheckoutSession {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON422() *IdempotencyKeyReused {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CreateTopUpResponse) GetApplicationProblemJSON503() *BillingUnavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateTopUpResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateTopUpResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateTopUpResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateTopUpResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9909,6 +10643,22 @@ func (c *ClientWithResponses) CreateCheckoutSessionWithResponse(ctx context.Cont
 	return ParseCreateCheckoutSessionResponse(rsp)
 }
 
+// RetryOverageWithResponse Bill parked overage again
+//
+// Has overage that Stripe refused for good put onto an invoice after all, once the reason is mended. It never
+// becomes two items. Overage that is not parked is a 409 `overage_not_parked`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing/overage/{overageId}/retry (the `RetryOverage` operationId).
+func (c *ClientWithResponses) RetryOverageWithResponse(ctx context.Context, overageID string, reqEditors ...RequestEditorFn) (*RetryOverageResponse, error) {
+	rsp, err := c.RetryOverage(ctx, overageID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryOverageResponse(rsp)
+}
+
 // CreatePortalSessionWithBodyWithResponse Open the billing portal
 //
 // Open the Stripe billing portal for subscription management, invoices, and payment methods. An account that
@@ -9939,6 +10689,23 @@ func (c *ClientWithResponses) CreatePortalSessionWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseCreatePortalSessionResponse(rsp)
+}
+
+// GetBillingProblemsWithResponse What billing could not do
+//
+// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
+// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+// period. At most 100 of each, the oldest events and the parked overage first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
+func (c *ClientWithResponses) GetBillingProblemsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBillingProblemsResponse, error) {
+	rsp, err := c.GetBillingProblems(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetBillingProblemsResponse(rsp)
 }
 
 // GetSpendLimitWithResponse Get the limit of overage
@@ -10001,6 +10768,46 @@ func (c *ClientWithResponses) GetSubscriptionWithResponse(ctx context.Context, r
 		return nil, err
 	}
 	return ParseGetSubscriptionResponse(rsp)
+}
+
+// CreateTopUpWithBodyWithResponse Buy credits
+//
+// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+// `top_ups_not_sold`.
+//
+// The rules for both URLs are those of `POST /v1/billing/checkout`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+func (c *ClientWithResponses) CreateTopUpWithBodyWithResponse(ctx context.Context, params *CreateTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTopUpResponse, error) {
+	rsp, err := c.CreateTopUpWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTopUpResponse(rsp)
+}
+
+// CreateTopUpWithResponse Buy credits
+//
+// Redirect the user to the returned URL to buy credits beside the plan, in a single payment. They are there once
+// it is paid, do not expire, and are used after the credits that do. The operator's plan catalogue says what a
+// thousand credits cost and how many may be bought at once. Without a price for them they are not for sale: 409
+// `top_ups_not_sold`.
+//
+// The rules for both URLs are those of `POST /v1/billing/checkout`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/billing/topup (the `CreateTopUp` operationId).
+func (c *ClientWithResponses) CreateTopUpWithResponse(ctx context.Context, params *CreateTopUpParams, body CreateTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTopUpResponse, error) {
+	rsp, err := c.CreateTopUp(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTopUpResponse(rsp)
 }
 
 // ListKeysWithResponse List API keys
@@ -10411,9 +11218,9 @@ func (c *ClientWithResponses) GetUsageTimeseriesWithResponse(ctx context.Context
 // ReceiveStripeEventWithBodyWithResponse Receive a Stripe event
 //
 // Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-// subscription's current state from Stripe. Each event is handled once; types it does not know are
-// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10429,9 +11236,9 @@ func (c *ClientWithResponses) ReceiveStripeEventWithBodyWithResponse(ctx context
 // ReceiveStripeEventWithResponse Receive a Stripe event
 //
 // Register this URL with Stripe. The signature is checked on the raw body against each configured secret, so
-// that a secret can be rotated. An event is a hint: whatever its order or API version, Keymeter reads the
-// subscription's current state from Stripe. Each event is handled once; types it does not know are
-// acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
+// that a secret can be rotated. An event is a hint: it is stored and answered, and a moment later Keymeter reads the
+// customer's current state from Stripe, whatever the event's order or API version. Each event is stored once; types
+// it does not know are acknowledged and ignored. Anything but a 200 makes Stripe deliver the event again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11762,6 +12569,100 @@ func ParseCreateCheckoutSessionResponse(rsp *http.Response) (*CreateCheckoutSess
 	return response, nil
 }
 
+// ParseRetryOverageResponse parses an HTTP response from a RetryOverageWithResponse call
+func ParseRetryOverageResponse(rsp *http.Response) (*RetryOverageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryOverageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers RetryOverageResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers RetryOverageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreatePortalSessionResponse parses an HTTP response from a CreatePortalSessionWithResponse call
 func ParseCreatePortalSessionResponse(rsp *http.Response) (*CreatePortalSessionResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11861,6 +12762,90 @@ func ParseCreatePortalSessionResponse(rsp *http.Response) (*CreatePortalSessionR
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers CreatePortalSessionResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetBillingProblemsResponse parses an HTTP response from a GetBillingProblemsWithResponse call
+func ParseGetBillingProblemsResponse(rsp *http.Response) (*GetBillingProblemsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetBillingProblemsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BillingProblems
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetBillingProblemsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetBillingProblemsResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
@@ -12127,6 +13112,118 @@ func ParseGetSubscriptionResponse(rsp *http.Response) (*GetSubscriptionResponse,
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetSubscriptionResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateTopUpResponse parses an HTTP response from a CreateTopUpWithResponse call
+func ParseCreateTopUpResponse(rsp *http.Response) (*CreateTopUpResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateTopUpResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CheckoutSession
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest BillingUnavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers CreateTopUpResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers CreateTopUpResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {

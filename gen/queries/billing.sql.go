@@ -10,6 +10,38 @@ import (
 	"time"
 )
 
+const billedOverage = `-- name: BilledOverage :exec
+UPDATE overage_bills
+SET state = 'billed', invoice_id = $1, item_id = $2, last_error = NULL
+WHERE overage_id = $3
+`
+
+type BilledOverageParams struct {
+	InvoiceID *string
+	ItemID    *string
+	OverageID string
+}
+
+func (q *Queries) BilledOverage(ctx context.Context, arg BilledOverageParams) error {
+	_, err := q.db.Exec(ctx, billedOverage, arg.InvoiceID, arg.ItemID, arg.OverageID)
+	return err
+}
+
+const cancelledDuplicateSubscription = `-- name: CancelledDuplicateSubscription :exec
+UPDATE duplicate_subscriptions SET cancelled_at = $1::timestamptz
+WHERE subscription_id = $2
+`
+
+type CancelledDuplicateSubscriptionParams struct {
+	Now            time.Time
+	SubscriptionID string
+}
+
+func (q *Queries) CancelledDuplicateSubscription(ctx context.Context, arg CancelledDuplicateSubscriptionParams) error {
+	_, err := q.db.Exec(ctx, cancelledDuplicateSubscription, arg.Now, arg.SubscriptionID)
+	return err
+}
+
 const claimCheckout = `-- name: ClaimCheckout :execrows
 UPDATE billing_accounts SET busy_until = $1::timestamptz
 WHERE account_id = $2
@@ -30,6 +62,155 @@ func (q *Queries) ClaimCheckout(ctx context.Context, arg ClaimCheckoutParams) (i
 	return result.RowsAffected(), nil
 }
 
+const claimOverageBill = `-- name: ClaimOverageBill :one
+UPDATE overage_bills SET next_attempt_at = $1::timestamptz, attempts = attempts + 1
+WHERE overage_id = (
+    SELECT overage_id FROM overage_bills
+    WHERE state = 'pending' AND next_attempt_at <= $2::timestamptz
+    ORDER BY next_attempt_at
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED)
+RETURNING overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state, invoice_id, item_id, attempts, next_attempt_at, last_error
+`
+
+type ClaimOverageBillParams struct {
+	Until time.Time
+	Now   time.Time
+}
+
+func (q *Queries) ClaimOverageBill(ctx context.Context, arg ClaimOverageBillParams) (OverageBill, error) {
+	row := q.db.QueryRow(ctx, claimOverageBill, arg.Until, arg.Now)
+	var i OverageBill
+	err := row.Scan(
+		&i.OverageID,
+		&i.AccountID,
+		&i.CustomerID,
+		&i.SubscriptionID,
+		&i.StartsAt,
+		&i.EndsAt,
+		&i.Credits,
+		&i.UnitMicros,
+		&i.AmountCents,
+		&i.State,
+		&i.InvoiceID,
+		&i.ItemID,
+		&i.Attempts,
+		&i.NextAttemptAt,
+		&i.LastError,
+	)
+	return i, err
+}
+
+const claimReconciliation = `-- name: ClaimReconciliation :one
+UPDATE reconciliation SET busy_until = $1::timestamptz
+WHERE busy_until IS NULL OR busy_until <= $2::timestamptz
+RETURNING events_until
+`
+
+type ClaimReconciliationParams struct {
+	Until time.Time
+	Now   time.Time
+}
+
+func (q *Queries) ClaimReconciliation(ctx context.Context, arg ClaimReconciliationParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, claimReconciliation, arg.Until, arg.Now)
+	var events_until time.Time
+	err := row.Scan(&events_until)
+	return events_until, err
+}
+
+const claimStripeEvents = `-- name: ClaimStripeEvents :many
+WITH first AS (
+    SELECT e.id, e.customer_id FROM stripe_events e
+    WHERE e.handled_at IS NULL AND e.next_attempt_at <= $2::timestamptz
+      AND NOT EXISTS (
+          SELECT FROM stripe_events o
+          WHERE o.handled_at IS NULL AND o.customer_id = e.customer_id
+            AND (o.received_at, o.id) < (e.received_at, e.id))
+    ORDER BY e.next_attempt_at
+    LIMIT 1
+    FOR UPDATE OF e SKIP LOCKED
+)
+UPDATE stripe_events e SET next_attempt_at = $1::timestamptz, attempts = e.attempts + 1
+FROM first
+WHERE e.handled_at IS NULL AND e.customer_id = first.customer_id
+RETURNING e.id, e.type, first.customer_id, e.attempts
+`
+
+type ClaimStripeEventsParams struct {
+	Until time.Time
+	Now   time.Time
+}
+
+type ClaimStripeEventsRow struct {
+	ID         string
+	Type       string
+	CustomerID *string
+	Attempts   int32
+}
+
+// The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer.
+func (q *Queries) ClaimStripeEvents(ctx context.Context, arg ClaimStripeEventsParams) ([]ClaimStripeEventsRow, error) {
+	rows, err := q.db.Query(ctx, claimStripeEvents, arg.Until, arg.Now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []ClaimStripeEventsRow{}
+	for rows.Next() {
+		var i ClaimStripeEventsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Type,
+			&i.CustomerID,
+			&i.Attempts,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const clearCustomer = `-- name: ClearCustomer :exec
+UPDATE billing_accounts SET customer_id = NULL WHERE account_id = $1
+`
+
+func (q *Queries) ClearCustomer(ctx context.Context, accountID string) error {
+	_, err := q.db.Exec(ctx, clearCustomer, accountID)
+	return err
+}
+
+const countBillingTroubles = `-- name: CountBillingTroubles :one
+SELECT
+    (SELECT count(*) FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL) AS failing_events,
+    (SELECT count(*) FROM duplicate_subscriptions) AS duplicates,
+    (SELECT count(*) FROM overage_bills WHERE state = 'pending') AS pending_overage,
+    (SELECT count(*) FROM overage_bills WHERE state = 'parked') AS parked_overage
+`
+
+type CountBillingTroublesRow struct {
+	FailingEvents  int64
+	Duplicates     int64
+	PendingOverage int64
+	ParkedOverage  int64
+}
+
+func (q *Queries) CountBillingTroubles(ctx context.Context) (CountBillingTroublesRow, error) {
+	row := q.db.QueryRow(ctx, countBillingTroubles)
+	var i CountBillingTroublesRow
+	err := row.Scan(
+		&i.FailingEvents,
+		&i.Duplicates,
+		&i.PendingOverage,
+		&i.ParkedOverage,
+	)
+	return i, err
+}
+
 const ensureBillingAccount = `-- name: EnsureBillingAccount :exec
 INSERT INTO billing_accounts (account_id) VALUES ($1) ON CONFLICT (account_id) DO NOTHING
 `
@@ -39,8 +220,57 @@ func (q *Queries) EnsureBillingAccount(ctx context.Context, accountID string) er
 	return err
 }
 
+const ensureReconciliation = `-- name: EnsureReconciliation :exec
+INSERT INTO reconciliation (events_until) VALUES ($1) ON CONFLICT DO NOTHING
+`
+
+func (q *Queries) EnsureReconciliation(ctx context.Context, eventsUntil time.Time) error {
+	_, err := q.db.Exec(ctx, ensureReconciliation, eventsUntil)
+	return err
+}
+
+const failedOverageBill = `-- name: FailedOverageBill :exec
+UPDATE overage_bills
+SET state = $1, last_error = $2::text, next_attempt_at = $3::timestamptz
+WHERE overage_id = $4
+`
+
+type FailedOverageBillParams struct {
+	State         string
+	LastError     string
+	NextAttemptAt time.Time
+	OverageID     string
+}
+
+func (q *Queries) FailedOverageBill(ctx context.Context, arg FailedOverageBillParams) error {
+	_, err := q.db.Exec(ctx, failedOverageBill,
+		arg.State,
+		arg.LastError,
+		arg.NextAttemptAt,
+		arg.OverageID,
+	)
+	return err
+}
+
+const failedStripeEvents = `-- name: FailedStripeEvents :exec
+UPDATE stripe_events
+SET next_attempt_at = $1::timestamptz, last_error = $2::text
+WHERE id = ANY($3::text[]) AND handled_at IS NULL
+`
+
+type FailedStripeEventsParams struct {
+	NextAttemptAt time.Time
+	LastError     string
+	Ids           []string
+}
+
+func (q *Queries) FailedStripeEvents(ctx context.Context, arg FailedStripeEventsParams) error {
+	_, err := q.db.Exec(ctx, failedStripeEvents, arg.NextAttemptAt, arg.LastError, arg.Ids)
+	return err
+}
+
 const findBillingAccountByCustomer = `-- name: FindBillingAccountByCustomer :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE customer_id = $1
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE customer_id = $1
 `
 
 func (q *Queries) FindBillingAccountByCustomer(ctx context.Context, customerID *string) (BillingAccount, error) {
@@ -54,12 +284,14 @@ func (q *Queries) FindBillingAccountByCustomer(ctx context.Context, customerID *
 		&i.CurrentPeriodEnd,
 		&i.Version,
 		&i.BusyUntil,
+		&i.PastDueSince,
+		&i.CheckAt,
 	)
 	return i, err
 }
 
 const getBillingAccount = `-- name: GetBillingAccount :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE account_id = $1
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE account_id = $1
 `
 
 func (q *Queries) GetBillingAccount(ctx context.Context, accountID string) (BillingAccount, error) {
@@ -73,28 +305,111 @@ func (q *Queries) GetBillingAccount(ctx context.Context, accountID string) (Bill
 		&i.CurrentPeriodEnd,
 		&i.Version,
 		&i.BusyUntil,
+		&i.PastDueSince,
+		&i.CheckAt,
 	)
 	return i, err
 }
 
+const handledStripeEvents = `-- name: HandledStripeEvents :exec
+UPDATE stripe_events
+SET handled_at = $1::timestamptz, account_id = $2, last_error = NULL
+WHERE id = ANY($3::text[])
+`
+
+type HandledStripeEventsParams struct {
+	Now       time.Time
+	AccountID *string
+	Ids       []string
+}
+
+func (q *Queries) HandledStripeEvents(ctx context.Context, arg HandledStripeEventsParams) error {
+	_, err := q.db.Exec(ctx, handledStripeEvents, arg.Now, arg.AccountID, arg.Ids)
+	return err
+}
+
+const insertDuplicateSubscription = `-- name: InsertDuplicateSubscription :exec
+INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (subscription_id) DO NOTHING
+`
+
+type InsertDuplicateSubscriptionParams struct {
+	SubscriptionID string
+	AccountID      string
+	KeptID         string
+	FoundAt        time.Time
+}
+
+func (q *Queries) InsertDuplicateSubscription(ctx context.Context, arg InsertDuplicateSubscriptionParams) error {
+	_, err := q.db.Exec(ctx, insertDuplicateSubscription,
+		arg.SubscriptionID,
+		arg.AccountID,
+		arg.KeptID,
+		arg.FoundAt,
+	)
+	return err
+}
+
+const insertOverageBill = `-- name: InsertOverageBill :exec
+INSERT INTO overage_bills (
+    overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state,
+    next_attempt_at)
+VALUES (
+    $1, $2, $3, $4, $5,
+    $6, $7, $8, $9, $10, $11)
+ON CONFLICT (overage_id) DO NOTHING
+`
+
+type InsertOverageBillParams struct {
+	OverageID      string
+	AccountID      string
+	CustomerID     *string
+	SubscriptionID *string
+	StartsAt       time.Time
+	EndsAt         time.Time
+	Credits        int64
+	UnitMicros     int64
+	AmountCents    int64
+	State          string
+	Now            time.Time
+}
+
+func (q *Queries) InsertOverageBill(ctx context.Context, arg InsertOverageBillParams) error {
+	_, err := q.db.Exec(ctx, insertOverageBill,
+		arg.OverageID,
+		arg.AccountID,
+		arg.CustomerID,
+		arg.SubscriptionID,
+		arg.StartsAt,
+		arg.EndsAt,
+		arg.Credits,
+		arg.UnitMicros,
+		arg.AmountCents,
+		arg.State,
+		arg.Now,
+	)
+	return err
+}
+
 const insertStripeEvent = `-- name: InsertStripeEvent :execrows
-INSERT INTO stripe_events (id, type, account_id, handled_at) VALUES ($1, $2, $3, $4)
+INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
+VALUES ($1, $2, $3::text, $4, $4)
 ON CONFLICT (id) DO NOTHING
 `
 
 type InsertStripeEventParams struct {
-	ID        string
-	Type      string
-	AccountID *string
-	HandledAt time.Time
+	ID         string
+	Type       string
+	CustomerID string
+	ReceivedAt time.Time
 }
 
 func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventParams) (int64, error) {
 	result, err := q.db.Exec(ctx, insertStripeEvent,
 		arg.ID,
 		arg.Type,
-		arg.AccountID,
-		arg.HandledAt,
+		arg.CustomerID,
+		arg.ReceivedAt,
 	)
 	if err != nil {
 		return 0, err
@@ -102,8 +417,239 @@ func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventPa
 	return result.RowsAffected(), nil
 }
 
+const insertTopUp = `-- name: InsertTopUp :exec
+INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (session_id) DO NOTHING
+`
+
+type InsertTopUpParams struct {
+	SessionID   string
+	AccountID   string
+	Credits     int64
+	AmountCents int64
+	GrantedAt   time.Time
+}
+
+func (q *Queries) InsertTopUp(ctx context.Context, arg InsertTopUpParams) error {
+	_, err := q.db.Exec(ctx, insertTopUp,
+		arg.SessionID,
+		arg.AccountID,
+		arg.Credits,
+		arg.AmountCents,
+		arg.GrantedAt,
+	)
+	return err
+}
+
+const listAccountsWithNewOverage = `-- name: ListAccountsWithNewOverage :many
+SELECT DISTINCT o.account_id FROM overages o
+WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+LIMIT $1
+`
+
+func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, limit int32) ([]string, error) {
+	rows, err := q.db.Query(ctx, listAccountsWithNewOverage, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var account_id string
+		if err := rows.Scan(&account_id); err != nil {
+			return nil, err
+		}
+		items = append(items, account_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listBillingAccountsToCheck = `-- name: ListBillingAccountsToCheck :many
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE check_at <= $1::timestamptz ORDER BY check_at LIMIT $2
+`
+
+type ListBillingAccountsToCheckParams struct {
+	Now     time.Time
+	MaxRows int32
+}
+
+func (q *Queries) ListBillingAccountsToCheck(ctx context.Context, arg ListBillingAccountsToCheckParams) ([]BillingAccount, error) {
+	rows, err := q.db.Query(ctx, listBillingAccountsToCheck, arg.Now, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []BillingAccount{}
+	for rows.Next() {
+		var i BillingAccount
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.CustomerID,
+			&i.SubscriptionID,
+			&i.SubscriptionStatus,
+			&i.CurrentPeriodEnd,
+			&i.Version,
+			&i.BusyUntil,
+			&i.PastDueSince,
+			&i.CheckAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listDuplicateSubscriptions = `-- name: ListDuplicateSubscriptions :many
+SELECT subscription_id, account_id, kept_id, found_at, cancelled_at FROM duplicate_subscriptions WHERE account_id = $1 ORDER BY subscription_id
+`
+
+func (q *Queries) ListDuplicateSubscriptions(ctx context.Context, accountID string) ([]DuplicateSubscription, error) {
+	rows, err := q.db.Query(ctx, listDuplicateSubscriptions, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []DuplicateSubscription{}
+	for rows.Next() {
+		var i DuplicateSubscription
+		if err := rows.Scan(
+			&i.SubscriptionID,
+			&i.AccountID,
+			&i.KeptID,
+			&i.FoundAt,
+			&i.CancelledAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listFailingStripeEvents = `-- name: ListFailingStripeEvents :many
+SELECT id, type, account_id, handled_at, customer_id, received_at, attempts, next_attempt_at, last_error FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL ORDER BY received_at, id LIMIT $1
+`
+
+func (q *Queries) ListFailingStripeEvents(ctx context.Context, limit int32) ([]StripeEvent, error) {
+	rows, err := q.db.Query(ctx, listFailingStripeEvents, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []StripeEvent{}
+	for rows.Next() {
+		var i StripeEvent
+		if err := rows.Scan(
+			&i.ID,
+			&i.Type,
+			&i.AccountID,
+			&i.HandledAt,
+			&i.CustomerID,
+			&i.ReceivedAt,
+			&i.Attempts,
+			&i.NextAttemptAt,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOpenOverage = `-- name: ListOpenOverage :many
+SELECT overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state, invoice_id, item_id, attempts, next_attempt_at, last_error FROM overage_bills
+WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+ORDER BY state, overage_id DESC
+LIMIT $1
+`
+
+func (q *Queries) ListOpenOverage(ctx context.Context, limit int32) ([]OverageBill, error) {
+	rows, err := q.db.Query(ctx, listOpenOverage, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []OverageBill{}
+	for rows.Next() {
+		var i OverageBill
+		if err := rows.Scan(
+			&i.OverageID,
+			&i.AccountID,
+			&i.CustomerID,
+			&i.SubscriptionID,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Credits,
+			&i.UnitMicros,
+			&i.AmountCents,
+			&i.State,
+			&i.InvoiceID,
+			&i.ItemID,
+			&i.Attempts,
+			&i.NextAttemptAt,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listOverageWithoutBill = `-- name: ListOverageWithoutBill :many
+SELECT o.id, o.account_id, o.period, o.subscription, o.starts_at, o.ends_at, o.credits, o.unit_micros, o.created_at FROM overages o
+WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+`
+
+func (q *Queries) ListOverageWithoutBill(ctx context.Context, accountID string) ([]Overage, error) {
+	rows, err := q.db.Query(ctx, listOverageWithoutBill, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Overage{}
+	for rows.Next() {
+		var i Overage
+		if err := rows.Scan(
+			&i.ID,
+			&i.AccountID,
+			&i.Period,
+			&i.Subscription,
+			&i.StartsAt,
+			&i.EndsAt,
+			&i.Credits,
+			&i.UnitMicros,
+			&i.CreatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockBillingAccount = `-- name: LockBillingAccount :one
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE account_id = $1 FOR NO KEY UPDATE
 `
 
 func (q *Queries) LockBillingAccount(ctx context.Context, accountID string) (BillingAccount, error) {
@@ -117,8 +663,65 @@ func (q *Queries) LockBillingAccount(ctx context.Context, accountID string) (Bil
 		&i.CurrentPeriodEnd,
 		&i.Version,
 		&i.BusyUntil,
+		&i.PastDueSince,
+		&i.CheckAt,
 	)
 	return i, err
+}
+
+const moveReconciliation = `-- name: MoveReconciliation :exec
+UPDATE reconciliation SET events_until = $1
+`
+
+func (q *Queries) MoveReconciliation(ctx context.Context, eventsUntil time.Time) error {
+	_, err := q.db.Exec(ctx, moveReconciliation, eventsUntil)
+	return err
+}
+
+const overageBillExists = `-- name: OverageBillExists :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1)
+`
+
+func (q *Queries) OverageBillExists(ctx context.Context, overageID string) (bool, error) {
+	row := q.db.QueryRow(ctx, overageBillExists, overageID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const putOffCheck = `-- name: PutOffCheck :exec
+UPDATE billing_accounts SET check_at = $1::timestamptz
+WHERE account_id = $2 AND check_at IS NOT NULL
+`
+
+type PutOffCheckParams struct {
+	CheckAt   time.Time
+	AccountID string
+}
+
+func (q *Queries) PutOffCheck(ctx context.Context, arg PutOffCheckParams) error {
+	_, err := q.db.Exec(ctx, putOffCheck, arg.CheckAt, arg.AccountID)
+	return err
+}
+
+const reclaimTopUp = `-- name: ReclaimTopUp :one
+WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_id = $2 FOR UPDATE)
+UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, $1::bigint)
+FROM before WHERE t.session_id = before.session_id
+RETURNING (t.reclaimed - before.reclaimed)::bigint AS more
+`
+
+type ReclaimTopUpParams struct {
+	Reclaimed int64
+	SessionID string
+}
+
+// What is asked back now: what was asked back before stays so.
+func (q *Queries) ReclaimTopUp(ctx context.Context, arg ReclaimTopUpParams) (int64, error) {
+	row := q.db.QueryRow(ctx, reclaimTopUp, arg.Reclaimed, arg.SessionID)
+	var more int64
+	err := row.Scan(&more)
+	return more, err
 }
 
 const releaseCheckout = `-- name: ReleaseCheckout :exec
@@ -134,6 +737,54 @@ type ReleaseCheckoutParams struct {
 func (q *Queries) ReleaseCheckout(ctx context.Context, arg ReleaseCheckoutParams) error {
 	_, err := q.db.Exec(ctx, releaseCheckout, arg.AccountID, arg.Until)
 	return err
+}
+
+const releaseReconciliation = `-- name: ReleaseReconciliation :exec
+UPDATE reconciliation SET busy_until = NULL WHERE busy_until = $1::timestamptz
+`
+
+func (q *Queries) ReleaseReconciliation(ctx context.Context, until time.Time) error {
+	_, err := q.db.Exec(ctx, releaseReconciliation, until)
+	return err
+}
+
+const retryOverageBill = `-- name: RetryOverageBill :execrows
+UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = $1::timestamptz
+WHERE overage_id = $2 AND state = 'parked'
+`
+
+type RetryOverageBillParams struct {
+	Now       time.Time
+	OverageID string
+}
+
+func (q *Queries) RetryOverageBill(ctx context.Context, arg RetryOverageBillParams) (int64, error) {
+	result, err := q.db.Exec(ctx, retryOverageBill, arg.Now, arg.OverageID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const reviveStrandedOverage = `-- name: ReviveStrandedOverage :execrows
+UPDATE overage_bills SET state = 'pending', next_attempt_at = $1::timestamptz
+WHERE account_id = $2 AND subscription_id = ANY($3::text[])
+  AND state = 'billed' AND invoice_id IS NULL AND item_id IS NOT NULL
+`
+
+type ReviveStrandedOverageParams struct {
+	Now       time.Time
+	AccountID string
+	Ended     []string
+}
+
+// What waits for the next invoice of a subscription that will have none.
+func (q *Queries) ReviveStrandedOverage(ctx context.Context, arg ReviveStrandedOverageParams) (int64, error) {
+	result, err := q.db.Exec(ctx, reviveStrandedOverage, arg.Now, arg.AccountID, arg.Ended)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const setCustomer = `-- name: SetCustomer :exec
@@ -154,14 +805,17 @@ func (q *Queries) SetCustomer(ctx context.Context, arg SetCustomerParams) error 
 const setSubscription = `-- name: SetSubscription :exec
 UPDATE billing_accounts
 SET subscription_id = $1, subscription_status = $2,
-    current_period_end = $3, version = version + 1
-WHERE account_id = $4
+    current_period_end = $3, past_due_since = $4,
+    check_at = $5, version = version + 1
+WHERE account_id = $6
 `
 
 type SetSubscriptionParams struct {
 	SubscriptionID     *string
 	SubscriptionStatus *string
 	CurrentPeriodEnd   *time.Time
+	PastDueSince       *time.Time
+	CheckAt            *time.Time
 	AccountID          string
 }
 
@@ -170,18 +824,9 @@ func (q *Queries) SetSubscription(ctx context.Context, arg SetSubscriptionParams
 		arg.SubscriptionID,
 		arg.SubscriptionStatus,
 		arg.CurrentPeriodEnd,
+		arg.PastDueSince,
+		arg.CheckAt,
 		arg.AccountID,
 	)
 	return err
-}
-
-const stripeEventHandled = `-- name: StripeEventHandled :one
-SELECT EXISTS (SELECT FROM stripe_events WHERE id = $1)
-`
-
-func (q *Queries) StripeEventHandled(ctx context.Context, id string) (bool, error) {
-	row := q.db.QueryRow(ctx, stripeEventHandled, id)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
 }

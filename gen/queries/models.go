@@ -77,6 +77,8 @@ type BillingAccount struct {
 	CurrentPeriodEnd   *time.Time
 	Version            int64
 	BusyUntil          *time.Time
+	PastDueSince       *time.Time
+	CheckAt            *time.Time
 }
 
 type CreditAlert struct {
@@ -125,6 +127,14 @@ type CreditSetting struct {
 	AlertPercents []int16
 }
 
+type DuplicateSubscription struct {
+	SubscriptionID string
+	AccountID      string
+	KeptID         string
+	FoundAt        time.Time
+	CancelledAt    *time.Time
+}
+
 type IdempotencyKey struct {
 	Scope       string
 	KeyHash     []byte
@@ -160,10 +170,34 @@ type Overage struct {
 	CreatedAt    time.Time
 }
 
+type OverageBill struct {
+	OverageID      string
+	AccountID      string
+	CustomerID     *string
+	SubscriptionID *string
+	StartsAt       time.Time
+	EndsAt         time.Time
+	Credits        int64
+	UnitMicros     int64
+	AmountCents    int64
+	State          string
+	InvoiceID      *string
+	ItemID         *string
+	Attempts       int32
+	NextAttemptAt  time.Time
+	LastError      *string
+}
+
 type RateWindow struct {
 	Subject  string
 	StartsAt time.Time
 	Taken    int64
+}
+
+type Reconciliation struct {
+	OnlyRow     bool
+	EventsUntil time.Time
+	BusyUntil   *time.Time
 }
 
 type Replica struct {
@@ -190,10 +224,24 @@ type Reservation struct {
 }
 
 type StripeEvent struct {
-	ID        string
-	Type      string
-	AccountID *string
-	HandledAt time.Time
+	ID            string
+	Type          string
+	AccountID     *string
+	HandledAt     *time.Time
+	CustomerID    *string
+	ReceivedAt    time.Time
+	Attempts      int32
+	NextAttemptAt time.Time
+	LastError     *string
+}
+
+type TopUp struct {
+	SessionID   string
+	AccountID   string
+	Credits     int64
+	AmountCents int64
+	Reclaimed   int64
+	GrantedAt   time.Time
 }
 
 type UsageEvent struct {

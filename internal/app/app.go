@@ -48,6 +48,7 @@ type App struct {
 	keys        *keys.Keys
 	holder      *leases.Holder
 	credits     *credits.Credits
+	billing     *billing.Billing
 	limits      *ratelimit.Limiter
 	idempotency *idempotency.Keeper
 	handler     http.Handler
@@ -101,7 +102,7 @@ func (a *App) wire(p parsed) error {
 	a.credits = credits.New(a.pool, a.hot, source, a.outside.Now, p.catalogue)
 	bill := billing.Config{
 		Pool: a.pool, IDs: source, Now: a.outside.Now, Catalogue: p.catalogue, Accounts: a.accounts, Credits: a.credits,
-		Redirects: p.redirects, Await: a.holder.Wait,
+		Redirects: p.redirects, Await: a.holder.Wait, Logger: a.outside.Logger,
 	}
 	edge := httpapi.Config{
 		Pool: a.pool, Accounts: a.accounts, Keys: a.keys, Credits: a.credits, Idempotency: a.idempotency, IDs: source,
@@ -114,7 +115,8 @@ func (a *App) wire(p parsed) error {
 		})
 		bill.Provider, edge.ReadStripeEvent = client, client.ReadEvent
 	}
-	edge.Billing = billing.New(bill)
+	a.billing = billing.New(bill)
+	edge.Billing = a.billing
 	var err error
 	a.handler, err = httpapi.New(edge)
 	return err
@@ -161,6 +163,9 @@ func (a *App) Handler() http.Handler { return a.handler }
 
 // FlushLastUsed writes when keys were last used, as Run does every few seconds.
 func (a *App) FlushLastUsed(ctx context.Context) error { return a.keys.FlushLastUsed(ctx) }
+
+// Reconcile compares with Stripe, as Run does every minute.
+func (a *App) Reconcile(ctx context.Context) (billing.Report, error) { return a.billing.Reconcile(ctx) }
 
 // CreateAccount creates an account, for the command line.
 func (a *App) CreateAccount(ctx context.Context, p accounts.CreateParams) (account accounts.Account, err error) {
@@ -250,12 +255,13 @@ func (a *App) Run(ctx context.Context, listener net.Listener) error {
 	return errors.Join(err, a.keys.FlushLastUsed(last))
 }
 
-// Background runs what requests need beside the handler, until ctx is done: the lease and the ledger. Run does so
-// itself; it is for tests that serve the handler.
+// Background runs what requests need beside the handler, until ctx is done: the lease, the ledger and the inbox of
+// Stripe's events. Run does so itself; it is for tests that serve the handler.
 func (a *App) Background(ctx context.Context) error {
 	group, work := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.holder.Run(work) })
 	group.Go(func() error { return a.credits.Run(work) })
+	group.Go(func() error { return a.billing.Run(work) })
 	return group.Wait()
 }
 

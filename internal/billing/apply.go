@@ -1,64 +1,34 @@
 package billing
 
 import (
-	"cmp"
 	"context"
+	"log/slog"
 	"slices"
-	"time"
 
-	"github.com/keymeter/keymeter/internal/credits"
-	"github.com/keymeter/keymeter/internal/plans"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
 
-// Event is a hint of the provider's that something about a customer changed. Nothing but its identity is taken from it.
-type Event struct {
-	ID, Type, CustomerID string
-	Created              time.Time // whole seconds, which do not order events
+// reading is the state of a customer as the provider reports it when asked.
+type reading struct {
+	gone          bool // the customer was deleted
+	subscriptions []Subscription
+	topUps        []Payment
 }
 
-// Handle handles an event once. In whatever order events come, the account ends in the state that the provider reports
-// when asked: a reading that began before another was written is taken again.
-func (b *Billing) Handle(ctx context.Context, e Event) error {
-	if b.Provider == nil {
-		return ErrNotConfigured
+func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool) (reading, error) {
+	if mayBeGone {
+		// Only then: a key of another Stripe account finds no customer at all, and must not take everybody's plan.
+		_, exists, err := b.Provider.Customer(ctx, customerID)
+		if err != nil || !exists {
+			return reading{gone: true}, err
+		}
 	}
-	if handled, err := eventHandled(ctx, b.Pool, e.ID); err != nil || handled {
-		return err
-	}
-	accountID, err := b.accountOf(ctx, e.CustomerID)
+	subscriptions, err := b.Provider.Subscriptions(ctx, customerID)
 	if err != nil {
-		return err
+		return reading{}, err
 	}
-	if accountID == "" { // a customer of another system on the same Stripe account
-		return recordEvent(ctx, b.Pool, e, "", b.Now())
-	}
-	for {
-		bought, err := getAccount(ctx, b.Pool, accountID)
-		if err != nil {
-			return err
-		}
-		subscriptions, err := b.Provider.Subscriptions(ctx, e.CustomerID)
-		if err != nil {
-			return err
-		}
-		applied, invalidation := false, int64(0)
-		err = postgres.InTx(ctx, b.Pool, func(tx postgres.Tx) error {
-			applied, invalidation, err = b.applyTx(ctx, tx, accountID, bought.version, subscriptions)
-			if err != nil || !applied {
-				return err
-			}
-			return recordEvent(ctx, tx, e, accountID, b.Now())
-		})
-		switch {
-		case err != nil:
-			return err
-		case applied && invalidation != 0:
-			return b.Await(ctx, invalidation)
-		case applied:
-			return nil
-		}
-	}
+	topUps, err := b.Provider.TopUps(ctx, customerID)
+	return reading{subscriptions: subscriptions, topUps: topUps}, err
 }
 
 // accountOf returns the account of a customer, "" if it is none of ours.
@@ -75,44 +45,145 @@ func (b *Billing) accountOf(ctx context.Context, customerID string) (string, err
 	return adoptCustomer(ctx, b.Pool, accountID, customerID)
 }
 
-// applyTx writes what follows from the subscriptions, unless something was written since version was read.
+// project brings an account to the state that the provider reports when asked. In whatever order and however often it is
+// called, the account ends in that state: a reading that began before another was written is taken again.
+func (b *Billing) project(ctx context.Context, accountID, customerID string, mayBeGone bool) error {
+	applied, invalidation := false, int64(0)
+	for !applied {
+		bought, err := getAccount(ctx, b.Pool, accountID)
+		if err != nil {
+			return err
+		}
+		r, err := b.read(ctx, customerID, mayBeGone)
+		if err != nil {
+			return err
+		}
+		err = postgres.InTx(ctx, b.Pool, func(tx postgres.Tx) error {
+			applied, invalidation, err = b.applyTx(ctx, tx, accountID, customerID, bought.version, r)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if invalidation != 0 {
+		if err := b.Await(ctx, invalidation); err != nil {
+			return err
+		}
+	}
+	return b.cancelDuplicates(ctx, accountID)
+}
+
+// applyTx writes what follows from a reading, unless something was written since version was read.
 func (b *Billing) applyTx(
-	ctx context.Context, tx postgres.Tx, accountID string, version int64, subscriptions []Subscription,
+	ctx context.Context, tx postgres.Tx, accountID, customerID string, version int64, r reading,
 ) (applied bool, invalidation int64, err error) {
 	bought, err := lockAccount(ctx, tx, accountID)
 	if err != nil || bought.version != version {
 		return false, 0, err
 	}
-	current, ok := governing(subscriptions)
-	if !ok && bought.subscriptionID == nil {
-		return true, 0, nil // nothing was bought: a tier set by hand stays
+	if deref(bought.customerID) != customerID { // it was deleted meanwhile
+		return true, 0, nil
 	}
-	if err := setSubscription(ctx, tx, accountID, current, ok); err != nil {
+	invalidation, err = b.applySubscriptionsTx(ctx, tx, accountID, bought, r.subscriptions)
+	if err != nil {
 		return false, 0, err
 	}
-	tier, cycle := plans.Free, (*credits.Cycle)(nil)
-	if ok && current.Status.entitles() && current.Tier != "" {
-		tier = current.Tier
-		cycle = &credits.Cycle{Source: current.ID, Anchor: current.Anchor, Start: current.PeriodStart}
+	if err := b.applyTopUpsTx(ctx, tx, accountID, r.topUps); err != nil {
+		return false, 0, err
 	}
-	invalidation, err = b.setPlanTx(ctx, tx, accountID, tier, cycle)
+	if err := b.recordOverageTx(ctx, tx, accountID, customerID); err != nil {
+		return false, 0, err
+	}
+	if err := reviveStranded(ctx, tx, accountID, ended(r.subscriptions), b.Now()); err != nil {
+		return false, 0, err
+	}
+	if r.gone {
+		err = clearCustomer(ctx, tx, accountID)
+	}
 	return true, invalidation, err
 }
 
-// governing returns the live subscription that decides: one whose plan is in force before one that is not, then the
-// oldest.
-func governing(subscriptions []Subscription) (Subscription, bool) {
-	live := slices.DeleteFunc(slices.Clone(subscriptions), func(s Subscription) bool { return !s.Status.Live() })
-	if len(live) == 0 {
-		return Subscription{}, false
-	}
-	return slices.MinFunc(live, func(a, b Subscription) int {
-		if a.Status.entitles() != b.Status.entitles() {
-			if a.Status.entitles() {
-				return -1
-			}
-			return 1
+func ended(subscriptions []Subscription) []string {
+	ids := []string{}
+	for _, s := range subscriptions {
+		if !s.Status.Live() {
+			ids = append(ids, s.ID)
 		}
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	}), true
+	}
+	return ids
+}
+
+func (b *Billing) applySubscriptionsTx(
+	ctx context.Context, tx postgres.Tx, accountID string, bought boughtRow, subscriptions []Subscription,
+) (invalidation int64, err error) {
+	current, ok, err := b.chooseTx(ctx, tx, accountID, subscriptions)
+	if err != nil {
+		return 0, err
+	}
+	if !ok && bought.subscriptionID == nil {
+		return 0, nil // nothing was bought: a tier set by hand stays
+	}
+	now := b.Now()
+	followed := followedRow{}
+	standing := b.free()
+	if ok {
+		followed = b.follow(current, bought, now)
+		standing = b.standing(current, followed.pastDueSince, now)
+	}
+	if err := setSubscription(ctx, tx, accountID, followed); err != nil {
+		return 0, err
+	}
+	return b.setStandingTx(ctx, tx, accountID, standing)
+}
+
+// chooseTx returns the subscription that decides, and notes those beside it that are to be cancelled.
+func (b *Billing) chooseTx(
+	ctx context.Context, tx postgres.Tx, accountID string, subscriptions []Subscription,
+) (current Subscription, ok bool, err error) {
+	noted, err := duplicatesOf(ctx, tx, accountID)
+	if err != nil {
+		return Subscription{}, false, err
+	}
+	started := slices.DeleteFunc(slices.Clone(subscriptions), func(s Subscription) bool {
+		return !s.started() || noted.has(s.ID)
+	})
+	current, ok = governing(started)
+	if !ok || current.Tier == "" {
+		return current, ok, nil
+	}
+	for _, s := range started {
+		// One to a price that is none of ours may be another system's.
+		if s.ID == current.ID || s.Tier == "" {
+			continue
+		}
+		if err := insertDuplicate(ctx, tx, accountID, s.ID, current.ID, b.Now()); err != nil {
+			return Subscription{}, false, err
+		}
+	}
+	return current, true, nil
+}
+
+// cancelDuplicates ends the subscriptions that an account has beside the one that decides, and gives back what was paid
+// for them: somebody has been sold the same thing twice.
+func (b *Billing) cancelDuplicates(ctx context.Context, accountID string) error {
+	noted, err := duplicatesOf(ctx, b.Pool, accountID)
+	if err != nil {
+		return err
+	}
+	for _, d := range noted {
+		if d.cancelled {
+			continue
+		}
+		err := b.Provider.CancelSubscription(ctx, Cancellation{SubscriptionID: d.subscriptionID, Refund: true, Key: d.subscriptionID})
+		if err != nil {
+			return err
+		}
+		if err := duplicateCancelled(ctx, b.Pool, d.subscriptionID, b.Now()); err != nil {
+			return err
+		}
+		b.Logger.LogAttrs(ctx, slog.LevelError, "an account had a second subscription, which was cancelled and refunded",
+			slog.String("account", accountID), slog.String("subscription", d.subscriptionID), slog.String("kept", d.keptID))
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ package billing
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/keymeter/keymeter/internal/accounts"
@@ -36,6 +37,7 @@ type Config struct {
 	Accounts  *accounts.Accounts
 	Credits   *credits.Credits
 	Provider  Provider
+	Logger    *slog.Logger
 	// Await returns once no server answers by what was true before the invalidation.
 	Await func(ctx context.Context, invalidation int64) error
 	// Redirects says where users may be sent back to.
@@ -43,10 +45,13 @@ type Config struct {
 }
 
 // Billing sells subscriptions and follows their state.
-type Billing struct{ Config }
+type Billing struct {
+	Config
+	wake chan struct{}
+}
 
 // New returns the billing of the accounts in the database behind cfg.Pool.
-func New(cfg Config) *Billing { return &Billing{Config: cfg} }
+func New(cfg Config) *Billing { return &Billing{Config: cfg, wake: make(chan struct{}, 1)} }
 
 // State is what an account is subscribed to. ExpiresAt is nil without a live subscription.
 type State struct {
@@ -93,17 +98,8 @@ func (b *Billing) SetTierTx(
 		return accounts.Account{}, 0, ErrTierManaged
 	}
 	account.Tier = tier
-	invalidation, err = b.setPlanTx(ctx, tx, accountID, tier, nil)
+	invalidation, err = b.setStandingTx(ctx, tx, accountID, credits.Standing{
+		Plan: b.Catalogue.Plan(tier), Monthly: credits.Full, Overage: true,
+	})
 	return account, invalidation, err
-}
-
-func (b *Billing) setPlanTx(
-	ctx context.Context, tx postgres.Tx, accountID string, tier plans.Tier, cycle *credits.Cycle,
-) (invalidation int64, err error) {
-	if err := b.Credits.ApplyTx(ctx, tx, accountID, credits.Standing{
-		Plan: b.Catalogue.Plan(tier), Cycle: cycle, Monthly: credits.Full, Overage: true,
-	}); err != nil {
-		return 0, err
-	}
-	return b.Accounts.SetTierTx(ctx, tx, accountID, tier)
 }

@@ -22,28 +22,37 @@ type CheckoutParams struct {
 
 // Checkout returns the page on which the user subscribes or, with a live subscription, confirms the change of plan. One
 // account makes one checkout at a time and has at most one that is open, so that it is never sold two subscriptions.
-func (b *Billing) Checkout(ctx context.Context, p CheckoutParams) (session Session, err error) {
+func (b *Billing) Checkout(ctx context.Context, p CheckoutParams) (Session, error) {
 	wrong := append(b.Redirects.check("successUrl", p.SuccessURL), b.Redirects.check("cancelUrl", p.CancelURL)...)
 	if len(wrong) > 0 {
 		return Session{}, fault.InvalidFields(wrong)
 	}
+	return b.withCustomer(ctx, p.AccountID, func(customerID string) (Session, error) {
+		return b.sell(ctx, customerID, p)
+	})
+}
+
+// withCustomer makes a checkout for the account's customer, one at a time.
+func (b *Billing) withCustomer(
+	ctx context.Context, accountID string, make func(customerID string) (Session, error),
+) (session Session, err error) {
 	if b.Provider == nil {
 		return Session{}, ErrNotConfigured
 	}
 	now := b.Now()
 	until := now.Add(checkoutClaim).Truncate(time.Microsecond) // what Postgres stores
-	if err := claimCheckout(ctx, b.Pool, p.AccountID, now, until); err != nil {
+	if err := claimCheckout(ctx, b.Pool, accountID, now, until); err != nil {
 		return Session{}, err
 	}
 	defer func() {
 		// The caller may be gone already; the claim goes all the same.
-		err = errors.Join(err, releaseCheckout(context.WithoutCancel(ctx), b.Pool, p.AccountID, until))
+		err = errors.Join(err, releaseCheckout(context.WithoutCancel(ctx), b.Pool, accountID, until))
 	}()
-	customerID, err := b.ensureCustomer(ctx, p.AccountID)
+	customerID, err := b.ensureCustomer(ctx, accountID)
 	if err != nil {
 		return Session{}, err
 	}
-	return b.sell(ctx, customerID, p)
+	return make(customerID)
 }
 
 func (b *Billing) sell(ctx context.Context, customerID string, p CheckoutParams) (Session, error) {

@@ -2,6 +2,7 @@ package billing
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keymeter/keymeter/gen/queries"
@@ -11,7 +12,7 @@ import (
 // boughtRow is what we know of an account at the provider.
 type boughtRow struct {
 	customerID, subscriptionID *string
-	periodEnd                  *time.Time
+	periodEnd, pastDueSince    *time.Time
 	version                    int64
 }
 
@@ -36,7 +37,7 @@ func lockAccount(ctx context.Context, db queries.DBTX, accountID string) (bought
 func fromRow(row queries.BillingAccount) boughtRow {
 	return boughtRow{
 		customerID: row.CustomerID, subscriptionID: row.SubscriptionID,
-		periodEnd: row.CurrentPeriodEnd, version: row.Version,
+		periodEnd: row.CurrentPeriodEnd, pastDueSince: row.PastDueSince, version: row.Version,
 	}
 }
 
@@ -84,27 +85,55 @@ func releaseCheckout(ctx context.Context, db queries.DBTX, accountID string, unt
 	return queries.New(db).ReleaseCheckout(ctx, queries.ReleaseCheckoutParams{AccountID: accountID, Until: until})
 }
 
-// setSubscription writes the governing subscription, or that there is none.
-func setSubscription(ctx context.Context, db queries.DBTX, accountID string, s Subscription, ok bool) error {
+// followedRow is what is kept of the subscription that decides; without one it is zero.
+type followedRow struct {
+	subscription *Subscription
+	pastDueSince *time.Time
+	checkAt      time.Time // when to read it anew
+}
+
+func setSubscription(ctx context.Context, db queries.DBTX, accountID string, f followedRow) error {
 	params := queries.SetSubscriptionParams{AccountID: accountID}
-	if ok {
+	if s := f.subscription; s != nil {
 		status := string(s.Status)
 		params.SubscriptionID, params.SubscriptionStatus, params.CurrentPeriodEnd = &s.ID, &status, &s.PeriodEnd
+		params.PastDueSince, params.CheckAt = f.pastDueSince, &f.checkAt
 	}
 	return queries.New(db).SetSubscription(ctx, params)
 }
 
-func eventHandled(ctx context.Context, db queries.DBTX, id string) (bool, error) {
-	return queries.New(db).StripeEventHandled(ctx, id)
+func clearCustomer(ctx context.Context, db queries.DBTX, accountID string) error {
+	return queries.New(db).ClearCustomer(ctx, accountID)
 }
 
-func recordEvent(ctx context.Context, db queries.DBTX, e Event, accountID string, now time.Time) error {
-	var account *string
-	if accountID != "" {
-		account = &accountID
+type duplicateRow struct {
+	subscriptionID, keptID string
+	cancelled              bool
+}
+
+type duplicateRows []duplicateRow
+
+func (d duplicateRows) has(subscriptionID string) bool {
+	return slices.ContainsFunc(d, func(row duplicateRow) bool { return row.subscriptionID == subscriptionID })
+}
+
+func duplicatesOf(ctx context.Context, db queries.DBTX, accountID string) (duplicateRows, error) {
+	rows, err := queries.New(db).ListDuplicateSubscriptions(ctx, accountID)
+	found := make(duplicateRows, len(rows))
+	for i, row := range rows {
+		found[i] = duplicateRow{row.SubscriptionID, row.KeptID, row.CancelledAt != nil}
 	}
-	_, err := queries.New(db).InsertStripeEvent(ctx, queries.InsertStripeEventParams{
-		ID: e.ID, Type: e.Type, AccountID: account, HandledAt: now,
+	return found, err
+}
+
+func insertDuplicate(ctx context.Context, db queries.DBTX, accountID, subscriptionID, keptID string, now time.Time) error {
+	return queries.New(db).InsertDuplicateSubscription(ctx, queries.InsertDuplicateSubscriptionParams{
+		SubscriptionID: subscriptionID, AccountID: accountID, KeptID: keptID, FoundAt: now,
 	})
-	return err
+}
+
+func duplicateCancelled(ctx context.Context, db queries.DBTX, subscriptionID string, now time.Time) error {
+	return queries.New(db).CancelledDuplicateSubscription(ctx, queries.CancelledDuplicateSubscriptionParams{
+		SubscriptionID: subscriptionID, Now: now,
+	})
 }

@@ -41,6 +41,17 @@ func (s *server) CreateCheckoutSession(
 	})
 }
 
+func (s *server) CreateTopUp(ctx context.Context, r api.CreateTopUpRequestObject) (api.CreateTopUpResponseObject, error) {
+	once := request(ctx, "createTopUp", r.Params.IdempotencyKey, r.Body)
+	return idempotency.Do(ctx, s.Idempotency, once, func() (api.CreateTopUp200JSONResponse, error) {
+		session, err := s.Billing.TopUp(ctx, billing.TopUpParams{
+			AccountID: principalOf(ctx).AccountID, Credits: r.Body.Credits,
+			SuccessURL: r.Body.SuccessURL, CancelURL: r.Body.CancelURL, Key: s.providerKey(once),
+		})
+		return api.CreateTopUp200JSONResponse{URL: session.URL, SessionID: session.ID}, err
+	})
+}
+
 func (s *server) CreatePortalSession(
 	ctx context.Context, r api.CreatePortalSessionRequestObject,
 ) (api.CreatePortalSessionResponseObject, error) {
@@ -66,7 +77,7 @@ func (s *server) ReceiveStripeEvent(
 		return nil, err
 	}
 	if ok {
-		if err := s.Billing.Handle(ctx, event); err != nil {
+		if _, err := s.Billing.Receive(ctx, event); err != nil {
 			return nil, fmt.Errorf("event %s: %w", event.ID, err)
 		}
 	}

@@ -37,7 +37,9 @@ func Parse(source []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
-	if err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addAlerts(f.Alerts), c.addPrices(f.Prices)); err != nil {
+	err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addAlerts(f.Alerts), c.addPrices(f.Prices),
+		c.setGrace(f.GraceDays), c.setTopUp(f.TopUp))
+	if err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	return c, nil
@@ -62,10 +64,18 @@ func decode(source []byte, into *file) error {
 }
 
 type file struct {
-	Bridge bridgeEntry             `json:"bridge"`
-	Alerts []int16                 `json:"alerts"`
-	Tiers  []tierEntry             `json:"tiers"`
-	Prices map[Category]priceEntry `json:"prices"`
+	Bridge    bridgeEntry             `json:"bridge"`
+	Alerts    []int16                 `json:"alerts"`
+	Tiers     []tierEntry             `json:"tiers"`
+	Prices    map[Category]priceEntry `json:"prices"`
+	GraceDays *int                    `json:"graceDays"`
+	TopUp     *topUpEntry             `json:"topUp"`
+}
+
+type topUpEntry struct {
+	PricePerThousandCredits string `json:"pricePerThousandCredits"`
+	MinCredits              int64  `json:"minCredits"`
+	MaxCredits              int64  `json:"maxCredits"`
 }
 
 func (c *Catalogue) addBridge(e bridgeEntry) error {
@@ -163,20 +173,49 @@ func (e tierEntry) plan() (Plan, error) {
 	}, err
 }
 
-// overageMicros reads dollars a credit as micro-dollars, which must be whole.
+// overageMicros reads dollars a credit as micro-dollars.
 func overageMicros(dollars string) (int64, error) {
 	if dollars == "" {
 		return 0, nil
 	}
-	r, ok := new(big.Rat).SetString(dollars)
-	if !ok || !decimal.MatchString(dollars) {
-		return 0, fmt.Errorf("overageRate %q is not an amount of dollars", dollars)
-	}
-	r.Mul(r, big.NewRat(1_000_000, 1))
-	if !r.IsInt() || !r.Num().IsInt64() || r.Sign() <= 0 || r.Num().Int64() > 1_000_000_000 {
+	micros, ok := parts(dollars, 1_000_000)
+	if !ok {
 		return 0, fmt.Errorf("overageRate %q is not a positive, whole number of micro-dollars", dollars)
 	}
-	return r.Num().Int64(), nil
+	return micros, nil
+}
+
+// parts reads dollars as a number of their parts, which must be whole, positive and 10^9 at most.
+func parts(dollars string, each int64) (n int64, ok bool) {
+	r, ok := new(big.Rat).SetString(dollars)
+	if !ok || !decimal.MatchString(dollars) {
+		return 0, false
+	}
+	r.Mul(r, big.NewRat(each, 1))
+	if !r.IsInt() || !r.Num().IsInt64() || r.Sign() <= 0 || r.Num().Int64() > 1_000_000_000 {
+		return 0, false
+	}
+	return r.Num().Int64(), true
+}
+
+// mostCents is the largest amount that Stripe takes at once.
+const mostCents = 99_999_999
+
+func (c *Catalogue) setTopUp(e *topUpEntry) error {
+	if e == nil {
+		return nil
+	}
+	cents, ok := parts(e.PricePerThousandCredits, 100)
+	switch {
+	case !ok:
+		return fmt.Errorf("topUp: pricePerThousandCredits %q is not a positive, whole number of cents", e.PricePerThousandCredits)
+	case e.MinCredits <= 0 || e.MinCredits%1000 != 0 || e.MaxCredits%1000 != 0 || e.MinCredits > e.MaxCredits:
+		return errors.New("topUp: minCredits and maxCredits must be positive multiples of 1000, in this order")
+	case e.MaxCredits/1000 > mostCents/cents:
+		return errors.New("topUp: maxCredits costs more than $999,999.99")
+	}
+	c.topUp = &TopUpPrice{CentsPerThousand: cents, MinCredits: e.MinCredits, MaxCredits: e.MaxCredits}
+	return nil
 }
 
 func (c *Catalogue) addPrices(entries map[Category]priceEntry) error {
@@ -200,5 +239,19 @@ func (c *Catalogue) addPrices(entries map[Category]priceEntry) error {
 	if len(entries) != len(c.prices) {
 		return errors.New("the categories are tts, stt, llm and rag")
 	}
+	return nil
+}
+
+const defaultGraceDays = 7
+
+func (c *Catalogue) setGrace(days *int) error {
+	if days == nil {
+		c.grace = defaultGraceDays * 24 * time.Hour
+		return nil
+	}
+	if *days < 0 || *days > 90 {
+		return errors.New("graceDays must be between 0 and 90")
+	}
+	c.grace = time.Duration(*days) * 24 * time.Hour
 	return nil
 }

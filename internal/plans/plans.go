@@ -51,6 +51,8 @@ type Catalogue struct {
 	Alerts []int16 // percent of a period's credits at which an alert is raised, rising
 	plans  map[Tier]Plan
 	prices map[Category]priceList
+	grace  time.Duration
+	topUp  *TopUpPrice
 }
 
 // Bridge is the advance on the monthly credits of a renewal that is not paid yet.
@@ -71,6 +73,26 @@ const DefaultProvider = "default"
 
 // Plan returns a tier's plan. The tier is one that the contract lists.
 func (c *Catalogue) Plan(t Tier) Plan { return c.plans[t] }
+
+// Grace is how long a plan stays in force while the payment for it is overdue.
+func (c *Catalogue) Grace() time.Duration { return c.grace }
+
+// TopUpPrice is what credits cost that are bought beside a plan. They are sold by the thousand.
+type TopUpPrice struct {
+	CentsPerThousand       int64
+	MinCredits, MaxCredits int64
+}
+
+// Cents returns what credits cost, which are whole thousands.
+func (p TopUpPrice) Cents(credits int64) int64 { return credits / 1000 * p.CentsPerThousand }
+
+// TopUp returns the price of a top-up. ok is false if none are sold.
+func (c *Catalogue) TopUp() (price TopUpPrice, ok bool) {
+	if c.topUp == nil {
+		return TopUpPrice{}, false
+	}
+	return *c.topUp, true
+}
 
 // TierOf returns the tier that is sold at Stripe under a price's lookup key.
 func (c *Catalogue) TierOf(lookupKey string) (Tier, bool) {

@@ -65,6 +65,9 @@ func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripeg
 	if err := list.Err(); err != nil {
 		return nil, failed("list invoices", err)
 	}
+	if elsewhere, err := c.invoiced(ctx, p.Items); err != nil || elsewhere != nil {
+		return elsewhere, err
+	}
 	params := &stripego.InvoiceParams{
 		Params:                      write(ctx, "keymeter:invoice:"+p.Key),
 		Customer:                    stripego.String(p.CustomerID),
@@ -81,6 +84,19 @@ func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripeg
 	}
 	created, err := c.api.Invoices.New(params)
 	return created, failed("create the invoice", err)
+}
+
+// invoiced returns an invoice that took the items while they were pending; nil if one of them is still to go onto one. An
+// invoice of its own would be empty.
+func (c *Client) invoiced(ctx context.Context, items []billing.OverageItem) (invoice *stripego.Invoice, err error) {
+	for _, item := range items {
+		found, err := c.findItem(ctx, item.CustomerID, item.Key)
+		if err != nil || found == nil || found.Invoice == nil {
+			return nil, err
+		}
+		invoice = found.Invoice
+	}
+	return invoice, nil
 }
 
 // payAs has an invoice paid by the payment method of the subscription. Checkout leaves it there and not with the customer,

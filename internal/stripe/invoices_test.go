@@ -150,8 +150,8 @@ func TestAddOverage(t *testing.T) {
 func TestBillAlone(t *testing.T) {
 	t.Parallel()
 	all := []string{
-		"GET /v1/invoices", "GET /v1/subscriptions/{id}", "POST /v1/invoices", "GET /v1/invoiceitems", "POST /v1/invoiceitems",
-		"POST /v1/invoices/{id}/finalize",
+		"GET /v1/invoices", "GET /v1/invoiceitems", "GET /v1/subscriptions/{id}", "POST /v1/invoices",
+		"GET /v1/invoiceitems", "POST /v1/invoiceitems", "POST /v1/invoices/{id}/finalize",
 	}
 	t.Run("from nothing", func(t *testing.T) {
 		t.Parallel()
@@ -166,9 +166,9 @@ func TestBillAlone(t *testing.T) {
 			"pending_invoice_items_behavior": {"exclude"}, "default_payment_method": {"pm_1"},
 			"metadata[keymeter_account_id]": {"acct_1"}, "metadata[keymeter_key]": {"k"},
 			"metadata[keymeter_subscription]": {"sub_1"},
-		}, exchanges[2].form)
-		require.Equal(t, "in_1", exchanges[4].form.Get("invoice"))
-		require.Equal(t, url.Values{"auto_advance": {"true"}}, exchanges[5].form)
+		}, exchanges[3].form)
+		require.Equal(t, "in_1", exchanges[5].form.Get("invoice"))
+		require.Equal(t, url.Values{"auto_advance": {"true"}}, exchanges[6].form)
 	})
 	ours := func(status string) string {
 		return `{"object":"list","data":[{"id":"in_1","status":"` + status + `","metadata":{"keymeter_key":"k"}}]}`
@@ -180,11 +180,12 @@ func TestBillAlone(t *testing.T) {
 		invoices, items string
 		sends           []string
 	}{
-		"from the empty draft":   {ours("draft"), `{"object":"list","data":[]}`, append([]string{all[0]}, all[3:]...)},
-		"from the filled draft":  {ours("draft"), item(`"in_1"`), []string{all[0], all[3], all[5]}},
+		"from another's invoice": {`{"object":"list","data":[]}`, item(`"in_1"`), all[:2]},
+		"from the empty draft":   {ours("draft"), `{"object":"list","data":[]}`, append([]string{all[0]}, all[4:]...)},
+		"from the filled draft":  {ours("draft"), item(`"in_1"`), []string{all[0], all[4], all[6]}},
 		"from the open invoice":  {ours("open"), item(`"in_1"`), all[:1]},
 		"from the paid invoice":  {ours("paid"), item(`"in_1"`), all[:1]},
-		"with an item that hung": {ours("draft"), item("null"), []string{all[0], all[3], "DELETE /v1/invoiceitems/{id}", all[4], all[5]}},
+		"with an item that hung": {ours("draft"), item("null"), []string{all[0], all[4], "DELETE /v1/invoiceitems/{id}", all[5], all[6]}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

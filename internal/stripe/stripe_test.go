@@ -187,7 +187,8 @@ func calls(t *testing.T) []call {
 			_, err := c.BillAlone(ctx, ownInvoice(key))
 			return err
 		}, []string{
-			"GET /v1/invoices", "GET /v1/subscriptions/{id}", "POST /v1/invoices", "GET /v1/invoiceitems", "POST /v1/invoiceitems",
+			"GET /v1/invoices", "GET /v1/invoiceitems", "GET /v1/subscriptions/{id}", "POST /v1/invoices",
+			"GET /v1/invoiceitems", "POST /v1/invoiceitems",
 			"POST /v1/invoices/{id}/finalize",
 		}},
 		{"CreateTopUp", func(ctx context.Context, c *Client, key string) error {

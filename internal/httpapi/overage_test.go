@@ -1,0 +1,243 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keymeter/keymeter/internal/stripesim"
+	"github.com/keymeter/keymeter/internal/testkit"
+)
+
+// renewal is when the subscriptions of these tests renew for the first time.
+var renewal = time.Date(2026, 4, 21, 10, 30, 0, 0, time.UTC)
+
+type stripeItem struct {
+	Amount      int64
+	Description string
+	Invoice     *string
+	Metadata    map[string]string
+}
+
+func (w *world) items(customerID string) []stripeItem {
+	w.t.Helper()
+	var list struct{ Data []stripeItem }
+	require.NoError(w.t, json.Unmarshal([]byte(w.stripeGet("/v1/invoiceitems?limit=100&customer="+customerID)), &list))
+	return list.Data
+}
+
+type stripeInvoice struct {
+	ID, Status    string
+	Total         int64
+	BillingReason string `json:"billing_reason"`
+}
+
+// invoices returns the customer's invoices, newest first.
+func (w *world) invoices(customerID string) []stripeInvoice {
+	w.t.Helper()
+	var list struct{ Data []stripeInvoice }
+	require.NoError(w.t, json.Unmarshal([]byte(w.stripeGet("/v1/invoices?limit=100&customer="+customerID)), &list))
+	return list.Data
+}
+
+// billed waits until so many overages are in a state.
+func (w *world) bills(state string, n int) {
+	w.t.Helper()
+	testkit.Eventually(w.t, state+" overage", func() bool { return w.count("overage_bills WHERE state = $1", state) == n })
+}
+
+// at moves the time, for everybody.
+func (w *world) at(when time.Time) {
+	w.clock.Set(when)
+	w.sim.Advance()
+}
+
+// overspent is a customer on pro that used 50,000 credits too many: 4,000 cents.
+func (w *world) overspent() (c customer, customerID string) {
+	w.t.Helper()
+	c = w.newCustomer()
+	w.subscribe(c, "pro")
+	w.reconcile()
+	w.record(event{"id": "over", "accountId": c.ID, "category": "rag", "credits": 250000}).want(http.StatusOK)
+	return c, *w.account(c).StripeCustomerID
+}
+
+func TestOverageIsOnTheRenewal(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	require.NoError(t, w.sim.AddFault(stripesim.Fault{Kind: stripesim.ResetAfter, Route: "POST /v1/invoiceitems", Calls: 1}))
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	items := w.items(customerID)
+	require.Len(t, items, 1)
+	require.Equal(t, int64(4000), items[0].Amount)
+	require.Equal(t, "Usage beyond the plan, 21 Mar 2026 to 21 Apr 2026: 50000 credits at $0.0008", items[0].Description)
+	require.Equal(t, "0.0008", items[0].Metadata["keymeter_unit_price"])
+	require.Equal(t, w.invoices(customerID)[0].ID, *items[0].Invoice)
+
+	w.at(renewal.Add(2 * time.Hour))
+	w.delivered()
+	require.Equal(t, stripeInvoice{w.invoices(customerID)[0].ID, "paid", 9900 + 4000, "subscription_cycle"}, w.invoices(customerID)[0])
+	w.reconcile()
+	require.Len(t, w.items(customerID), 1)
+}
+
+// Usage may close the period before Stripe has renewed, and every webhook of the renewal may be lost.
+func TestOverageAfterTheDraft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c, customerID := w.overspent()
+	w.sim.SetWebhook("", webhookSecret)
+	w.at(renewal.Add(3 * time.Hour))
+	w.record(event{"id": "next", "accountId": c.ID, "category": "rag", "credits": 1}).want(http.StatusOK)
+	w.reconcile()
+	w.bills("billed", 1)
+	items := w.items(customerID)
+	require.Len(t, items, 1)
+	require.Nil(t, items[0].Invoice, "it waits for the next invoice")
+
+	w.at(renewal.AddDate(0, 1, 0).Add(2 * time.Hour))
+	w.reconcile()
+	require.Equal(t, int64(9900+4000), w.invoices(customerID)[0].Total)
+	require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(customerID)[0], false))
+	w.clock.Advance(time.Minute)
+	w.reconcile()
+	w.bills("billed", 1)
+	require.Len(t, w.invoices(customerID), 3, "it is on one, so that it needs none of its own")
+}
+
+func TestOverageOfLastPeriod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	require.NoError(t, w.sim.AddFault(stripesim.Fault{Kind: stripesim.ResetAfter, Route: "POST /v1/invoices", Calls: 1}))
+	require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(customerID)[0], false))
+	w.delivered()
+	w.bills("billed", 1)
+	w.at(w.clock.Now().Add(2 * time.Hour)) // Stripe takes its time to collect
+	invoices := w.invoices(customerID)
+	require.Len(t, invoices, 2)
+	require.Equal(t, stripeInvoice{invoices[0].ID, "paid", 4000, "manual"}, invoices[0])
+}
+
+// An item that waits for an invoice which never comes gets one of its own.
+func TestStrandedOverage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	w.sim.SetWebhook("", webhookSecret)
+	w.at(renewal.Add(3 * time.Hour))
+	w.reconcile()
+	w.bills("billed", 1)
+	require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(customerID)[0], false))
+	w.clock.Advance(time.Minute)
+	w.reconcile()
+	testkit.Eventually(t, "an invoice", func() bool { return w.count("overage_bills WHERE invoice_id IS NOT NULL AND state = 'billed'") == 1 })
+	require.Equal(t, int64(4000), w.invoices(customerID)[0].Total)
+	require.Len(t, w.items(customerID), 1)
+}
+
+type problems struct {
+	Events []struct {
+		ID, Error string
+		Attempts  int
+	}
+	Overage []struct {
+		ID, AccountID, State, Error string
+		AmountCents                 int64
+	}
+	FailingEvents, PendingOverage, ParkedOverage, DuplicateSubscriptions int64
+}
+
+func (w *world) problems() (p problems) {
+	w.t.Helper()
+	w.call("GET", "/v1/billing/problems", nil, bearer(theOperatorToken)).want(http.StatusOK, &p)
+	return p
+}
+
+func TestOverageThatIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c, customerID := w.overspent()
+	handler := w.sim.Handler()
+	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodPost || req.URL.Path != "/v1/invoiceitems" {
+			handler.ServeHTTP(res, req)
+			return
+		}
+		res.WriteHeader(http.StatusBadRequest)
+		_, _ = res.Write([]byte(`{"error":{"type":"invalid_request_error","code":"currency_mismatch","message":"Not in usd, sk_test_keymeter."}}`))
+	}))
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("parked", 1)
+	p := w.problems()
+	require.Equal(t, int64(1), p.ParkedOverage)
+	require.Equal(t, c.ID, p.Overage[0].AccountID)
+	require.Contains(t, p.Overage[0].Error, "currency_mismatch")
+	require.NotContains(t, w.dump()+w.log.String(), stripeKey)
+	w.clock.Advance(10 * time.Minute)
+	require.Equal(t, int64(1), w.reconcile().ParkedOverage, "it is not tried again by itself")
+
+	retry := func(id string) response {
+		return w.call("POST", "/v1/billing/overage/"+id+"/retry", nil, bearer(theOperatorToken))
+	}
+	w.stripeAnswers.Store(http.HandlerFunc(handler.ServeHTTP))
+	retry(p.Overage[0].ID).want(http.StatusNoContent)
+	w.bills("billed", 1)
+	require.Len(t, w.items(customerID), 1)
+	require.Empty(t, w.problems().Overage)
+	retry(p.Overage[0].ID).wantProblem(http.StatusConflict, "overage_not_parked")
+	retry("ovg_nobody").wantProblem(http.StatusNotFound, "overage_not_found")
+}
+
+func TestOverageWhileStripeIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c, customerID := w.overspent()
+	w.sim.SetWebhook("", webhookSecret)
+	w.at(renewal.Add(time.Second))
+	require.NoError(t, w.sim.AddFault(stripesim.Fault{Kind: stripesim.TooManyRequests, RetryAfter: 10 * time.Second}))
+	w.record(event{"id": "next", "accountId": c.ID, "category": "rag", "credits": 1}).want(http.StatusOK)
+	_, err := w.app.Reconcile(t.Context())
+	require.Error(t, err)
+	testkit.Eventually(t, "a failure", func() bool { return w.count("overage_bills WHERE state = 'pending' AND last_error IS NOT NULL") == 1 })
+	require.Equal(t, "pending", w.problems().Overage[0].State)
+	w.sim.ClearFaults()
+	w.clock.Advance(10 * time.Minute)
+	w.reconcile()
+	w.bills("billed", 1)
+	require.Len(t, w.items(customerID), 1)
+}
+
+func TestOverageWithoutSubscription(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	w.setTier(c, "pro")
+	w.record(event{"id": "over", "accountId": c.ID, "category": "rag", "credits": 300000}).want(http.StatusOK)
+	w.clock.Advance(40 * 24 * time.Hour)
+	w.usage(c)
+	w.reconcile()
+	w.bills("unbilled", 1)
+	require.Equal(t, "unbilled", w.problems().Overage[0].State)
+	require.Equal(t, int64(8000), w.problems().Overage[0].AmountCents)
+}
+
+// Less than half a cent is nothing.
+func TestOverageOfNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	w.subscribe(c, "pro")
+	w.record(event{"id": "over", "accountId": c.ID, "category": "rag", "credits": 200006}).want(http.StatusOK)
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	require.Empty(t, w.items(*w.account(c).StripeCustomerID))
+}

@@ -1,0 +1,98 @@
+package httpapi_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keymeter/keymeter/internal/app"
+)
+
+func topUp(credits int64) map[string]any {
+	return map[string]any{
+		"credits": credits, "successUrl": "https://yourapp.com/billing/success", "cancelUrl": "https://yourapp.com/billing/cancel",
+	}
+}
+
+// buy buys credits and returns the payment intent.
+func (w *world) buy(c customer, credits int64) (paymentIntent string) {
+	w.t.Helper()
+	var s session
+	w.call("POST", "/v1/billing/topup", topUp(credits), c.auth()).want(http.StatusOK, &s)
+	w.click(s.URL + "/complete")
+	var paid struct {
+		PaymentIntent string `json:"payment_intent"`
+		AmountTotal   int64  `json:"amount_total"`
+	}
+	require.NoError(w.t, json.Unmarshal([]byte(w.stripeGet("/v1/checkout/sessions/"+s.SessionID)), &paid))
+	require.Equal(w.t, credits/10, paid.AmountTotal, "a dollar for a thousand")
+	return paid.PaymentIntent
+}
+
+func TestTopUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	remaining := func() int64 { return w.subscription(c).Credits.Remaining }
+	payment := w.buy(c, 10000)
+	require.Equal(t, int64(2500+10000), remaining())
+	require.Equal(t, "free", w.subscription(c).Tier)
+	w.told("evt_again", "checkout.session.completed", *w.account(c).StripeCustomerID)
+	require.Equal(t, int64(2500+10000), remaining(), "once")
+
+	t.Run("it is there in the next month", func(t *testing.T) {
+		w.clock.Advance(32 * 24 * time.Hour)
+		require.Equal(t, int64(2500+10000), remaining())
+	})
+	t.Run("a refund takes its part", func(t *testing.T) {
+		_, err := w.sim.Refund(payment, 333)
+		require.NoError(t, err)
+		w.delivered()
+		require.Equal(t, int64(2500+10000-3330), remaining())
+		_, err = w.sim.Refund(payment, 1)
+		require.NoError(t, err)
+		w.delivered()
+		require.Equal(t, int64(2500+10000-3340), remaining())
+	})
+	t.Run("a dispute takes what is left, and not what is used", func(t *testing.T) {
+		w.record(event{"id": "used", "accountId": c.ID, "category": "rag", "credits": 3500}).want(http.StatusOK)
+		_, err := w.sim.OpenDispute(payment)
+		require.NoError(t, err)
+		w.delivered()
+		require.Zero(t, remaining())
+		require.Equal(t, "free", w.subscription(c).Tier)
+		w.told("evt_more", "charge.dispute.created", *w.account(c).StripeCustomerID)
+		w.clock.Advance(32 * 24 * time.Hour)
+		require.Equal(t, int64(2500), remaining())
+	})
+}
+
+func TestTopUpRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	for _, credits := range []int64{0, -1000, 999, 1500, 4000, 10_001_000, 1_000_001_000} {
+		w.call("POST", "/v1/billing/topup", topUp(credits), c.auth()).wantField("credits")
+	}
+	body := topUp(5000)
+	body["cancelUrl"] = "http://evil.com"
+	w.call("POST", "/v1/billing/topup", body, c.auth()).wantField("cancelUrl")
+	var first, again session
+	w.call("POST", "/v1/billing/topup", topUp(5000), c.auth(), idempotencyKey("k")).want(http.StatusOK, &first)
+	w.call("POST", "/v1/billing/topup", topUp(5000), c.auth(), idempotencyKey("k")).want(http.StatusOK, &again)
+	require.Equal(t, first, again)
+	w.stripe.Close()
+	r := w.call("POST", "/v1/billing/topup", topUp(5000), c.auth())
+	r.wantProblem(http.StatusServiceUnavailable, "billing_unavailable")
+	require.NotEmpty(t, r.header.Get("Retry-After"))
+}
+
+func TestTopUpsNotSold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe, withConfig(func(cfg *app.Config) { cfg.Catalogue = "testdata/without_topups.yaml" }))
+	c := w.newCustomer()
+	w.call("POST", "/v1/billing/topup", topUp(5000), c.auth()).wantProblem(http.StatusConflict, "top_ups_not_sold")
+}
