@@ -59,7 +59,7 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, simListener.Close())
 	}
-	a, err := app.Build(ctx, cfg, app.Outside{Now: time.Now, Rand: rand.Reader, Logger: logger})
+	a, err := app.Build(ctx, cfg, app.Outside{Now: sim.Now, Wall: time.Now, Rand: rand.Reader, Logger: logger})
 	if err != nil {
 		return errors.Join(err, simListener.Close())
 	}

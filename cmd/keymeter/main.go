@@ -57,6 +57,7 @@ func command(out io.Writer) *cli.Command {
 				},
 				Action: createKey,
 			}}},
+			{Name: "ledger", Usage: "look after the ledger", Commands: []*cli.Command{ledgerVerify()}},
 			{Name: "stripe", Usage: "manage Stripe's account", Commands: []*cli.Command{stripeSync(), stripeReconcile()}},
 			{Name: "version", Usage: "print the version", Action: version},
 		},

@@ -29,7 +29,7 @@ CREATE TABLE credit_losses (
     grant_id   text COLLATE "C" NOT NULL REFERENCES credit_grants,
     period     integer NOT NULL,
     amount     bigint NOT NULL CHECK (amount >= 0),
-    cause      text NOT NULL CHECK (cause IN ('expired', 'taken_back', 'replaced', 'plan_changed', 'left')),
+    cause      text NOT NULL CHECK (cause IN ('expired', 'taken_back', 'replaced', 'plan_changed', 'left', 'adjusted')),
     source     text COLLATE "C" NOT NULL,
     created_at timestamptz NOT NULL,
     UNIQUE (account_id, grant_id, source),
@@ -49,6 +49,7 @@ CREATE TABLE overages (
     created_at   timestamptz NOT NULL,
     FOREIGN KEY (account_id, period) REFERENCES balances
 );
+CREATE INDEX credit_losses_of_account ON credit_losses (account_id, created_at, id);
 CREATE INDEX overages_of_account ON overages (account_id, created_at, id);
 
 -- Written by internal/credits. What a customer has set.
@@ -77,6 +78,7 @@ ALTER TABLE balances
     ADD COLUMN valid_until    timestamptz,
     ADD COLUMN overage        bigint NOT NULL DEFAULT 0,
     ADD COLUMN overage_limit  bigint,
+    ADD COLUMN overage_off    boolean NOT NULL DEFAULT false, -- whatever the plan: payment is overdue
     ADD COLUMN overage_micros bigint NOT NULL DEFAULT 0,
     ADD COLUMN alert_at       bigint; -- credits used, at which the next alert is due
 UPDATE balances SET
@@ -103,7 +105,7 @@ ALTER TABLE balances
     ADD CONSTRAINT hard_cap CHECK (NOT capped OR tts + stt + llm + rag + held <= granted),
     ADD CONSTRAINT nothing_is_negative
         CHECK (least(months, granted, included, tts, stt, llm, rag, requests, held) >= 0 AND starts_at < ends_at),
-    DROP COLUMN valid_until, DROP COLUMN overage, DROP COLUMN overage_limit, DROP COLUMN overage_micros, DROP COLUMN alert_at;
+    DROP COLUMN valid_until, DROP COLUMN overage, DROP COLUMN overage_limit, DROP COLUMN overage_off, DROP COLUMN overage_micros, DROP COLUMN alert_at;
 DROP TABLE credit_alerts, credit_settings, overages, credit_losses, credit_burns;
 DROP INDEX credit_grants_of_account;
 ALTER TABLE credit_grants

@@ -31,7 +31,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 -- name: SetTerms :exec
 UPDATE balances
 SET tier = sqlc.arg(tier), granted = sqlc.arg(granted), included = sqlc.arg(included), valid_until = sqlc.arg(valid_until),
-    overage = sqlc.arg(overage), overage_limit = sqlc.narg(overage_limit), overage_micros = sqlc.arg(overage_micros),
+    overage = sqlc.arg(overage), overage_limit = sqlc.narg(overage_limit), overage_off = sqlc.arg(overage_off),
+    overage_micros = sqlc.arg(overage_micros),
     alert_at = sqlc.narg(alert_at)
 WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
 
@@ -210,3 +211,23 @@ SELECT DISTINCT account_id FROM (
 SELECT e.period, e.key_id, coalesce(k.family, '')::text AS family, k.credit_limit, e.category, e.credits, e.reverses
 FROM usage_events e LEFT JOIN api_keys k ON k.id = e.key_id
 WHERE e.account_id = $1 AND e.id = $2;
+
+-- name: SetAlertPercents :exec
+INSERT INTO credit_settings (account_id, alert_percents) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET alert_percents = excluded.alert_percents;
+
+-- name: InsertAlerts :exec
+INSERT INTO credit_alerts (account_id, period, percent, used, granted, raised_at)
+SELECT sqlc.arg(account_id), sqlc.arg(period), unnest(sqlc.arg(percents)::smallint[]), sqlc.arg(used), sqlc.arg(granted),
+       sqlc.arg(now)::timestamptz
+ON CONFLICT DO NOTHING;
+
+-- name: SetAlertAt :exec
+UPDATE balances SET alert_at = sqlc.narg(alert_at) WHERE account_id = sqlc.arg(account_id) AND period = sqlc.arg(period);
+
+-- name: AlertsOfPeriod :many
+SELECT * FROM credit_alerts WHERE account_id = $1 AND period = $2 ORDER BY percent;
+
+-- name: SetOverageLimit :exec
+INSERT INTO credit_settings (account_id, overage_limit) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET overage_limit = excluded.overage_limit;

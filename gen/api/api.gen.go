@@ -189,6 +189,24 @@ func (e ErrorCode) Valid() bool {
 	}
 }
 
+// Defines values for GrantRequestKind.
+const (
+	GrantRequestKindAdjustment  GrantRequestKind = "adjustment"
+	GrantRequestKindPromotional GrantRequestKind = "promotional"
+)
+
+// Valid indicates whether the value is a known member of the GrantRequestKind enum.
+func (e GrantRequestKind) Valid() bool {
+	switch e {
+	case GrantRequestKindAdjustment:
+		return true
+	case GrantRequestKindPromotional:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -198,6 +216,30 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LedgerEntryType.
+const (
+	LedgerEntryTypeGrant   LedgerEntryType = "grant"
+	LedgerEntryTypeLoss    LedgerEntryType = "loss"
+	LedgerEntryTypeOverage LedgerEntryType = "overage"
+	LedgerEntryTypeUsage   LedgerEntryType = "usage"
+)
+
+// Valid indicates whether the value is a known member of the LedgerEntryType enum.
+func (e LedgerEntryType) Valid() bool {
+	switch e {
+	case LedgerEntryTypeGrant:
+		return true
+	case LedgerEntryTypeLoss:
+		return true
+	case LedgerEntryTypeOverage:
+		return true
+	case LedgerEntryTypeUsage:
 		return true
 	default:
 		return false
@@ -483,6 +525,36 @@ type AccountList struct {
 // AccountStatus Whether the account's keys are accepted.
 type AccountStatus string
 
+// Alert A threshold that was passed.
+type Alert struct {
+	// Limit Credits of the period then.
+	Limit int64 `json:"limit"`
+
+	// Percent The threshold.
+	Percent int32 `json:"percent"`
+
+	// RaisedAt When.
+	RaisedAt time.Time `json:"raisedAt"`
+
+	// Used Credits used when it was raised.
+	Used int64 `json:"used"`
+}
+
+// AlertThresholds When alerts are raised.
+type AlertThresholds struct {
+	// Percents Percentages of a period's credits, each once. `null` is the catalogue's.
+	Percents []int32 `json:"percents"`
+}
+
+// Alerts The alerts of the current billing period.
+type Alerts struct {
+	// Percents The percentages at which alerts are raised.
+	Percents []int32 `json:"percents"`
+
+	// Raised Those that have been raised.
+	Raised []Alert `json:"raised"`
+}
+
 // BillingProblems What billing could not do.
 type BillingProblems struct {
 	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
@@ -620,6 +692,9 @@ type Credits struct {
 	// Limit Credits that are usable in this period without overage.
 	Limit int64 `json:"limit"`
 
+	// Overage Credits that were used beyond the limit and are billed. Left out if there are none.
+	Overage *int64 `json:"overage,omitempty"`
+
 	// Remaining Credits that are left before the cap or the overage. Never below 0.
 	Remaining int64 `json:"remaining"`
 
@@ -666,6 +741,33 @@ type FieldError struct {
 
 	// Message What is wrong with it, for people to read.
 	Message string `json:"message"`
+}
+
+// GrantRequest Credits to give or, as an adjustment, to take away.
+type GrantRequest struct {
+	// Credits How many. Not 0.
+	Credits int64 `json:"credits"`
+
+	// ExpiresAt When they expire. Never, if left out.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Kind What they are for. An adjustment may be negative.
+	Kind GrantRequestKind `json:"kind"`
+
+	// Reason Why, for people to read. The customer sees it.
+	Reason string `json:"reason"`
+}
+
+// GrantRequestKind What they are for. An adjustment may be negative.
+type GrantRequestKind string
+
+// Granted What was done.
+type Granted struct {
+	// Balance Credits of the current billing period.
+	Balance Credits `json:"balance"`
+
+	// Credits Credits that were given; negative if they were taken away.
+	Credits int64 `json:"credits"`
 }
 
 // Health The state of the process.
@@ -734,6 +836,61 @@ type KeyList struct {
 	HasMore bool `json:"hasMore"`
 
 	// NextCursor The `cursor` of the next page. Null on the last one.
+	NextCursor *string `json:"nextCursor"`
+}
+
+// LedgerEntry An entry of the ledger.
+type LedgerEntry struct {
+	// Amount Of overage: dollars, exact, before it is rounded to a cent on the invoice.
+	//
+	// Examples: 40.0000
+	Amount *string `json:"amount,omitempty"`
+
+	// At When it entered the ledger.
+	At time.Time `json:"at"`
+
+	// Cause Of a grant its kind, of a loss why, of usage the category, of overage the subscription or `own`.
+	Cause string `json:"cause"`
+
+	// Credits Above 0 where it gives and below where it takes.
+	Credits int64 `json:"credits"`
+
+	// ExpiresAt When what is left of a grant expires.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// GrantID The grant that a loss takes from.
+	GrantID *string `json:"grantId,omitempty"`
+
+	// ID The id of the grant, the loss, the overage or the event.
+	ID string `json:"id"`
+
+	// Period The ordinal of the billing period.
+	Period int32 `json:"period"`
+
+	// Reason For people to read.
+	Reason *string `json:"reason,omitempty"`
+
+	// Type What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+	Type LedgerEntryType `json:"type"`
+
+	// UnitPrice Of overage: dollars a credit, exact.
+	//
+	// Examples: 0.0008
+	UnitPrice *string `json:"unitPrice,omitempty"`
+}
+
+// LedgerEntryType What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+type LedgerEntryType string
+
+// LedgerPage A page of a ledger.
+type LedgerPage struct {
+	// Data The entries, the latest first.
+	Data []LedgerEntry `json:"data"`
+
+	// HasMore Whether there are more.
+	HasMore bool `json:"hasMore"`
+
+	// NextCursor Cursor of the next page.
 	NextCursor *string `json:"nextCursor"`
 }
 
@@ -1041,6 +1198,39 @@ type SettleRequest struct {
 
 	// Quantity How much, in the unit of the category.
 	Quantity *int64 `json:"quantity,omitempty"`
+}
+
+// SpendLimit A limit of overage.
+type SpendLimit struct {
+	// OverageCredits Credits beyond the limit in each billing period. `null` is no limit.
+	OverageCredits *int64 `json:"overageCredits"`
+}
+
+// Statement What happened to an account's credits in a billing period.
+type Statement struct {
+	// Balance Credits that are left. What is held for reservations is among them.
+	Balance int64 `json:"balance"`
+
+	// CarriedOver What earlier periods left.
+	CarriedOver int64 `json:"carriedOver"`
+
+	// Closed Whether nothing in it changes any more.
+	Closed bool `json:"closed"`
+
+	// EndsAt When it ends or ended.
+	EndsAt time.Time `json:"endsAt"`
+
+	// Lines Grants, losses and overage. Overage of the current period is as it stands now.
+	Lines []LedgerEntry `json:"lines"`
+
+	// Period The ordinal of the period.
+	Period int32 `json:"period"`
+
+	// StartsAt When it began.
+	StartsAt time.Time `json:"startsAt"`
+
+	// Used Credits used, by category. They add up to `credits.used`.
+	Used UsageBreakdown `json:"used"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
@@ -1365,6 +1555,9 @@ type AccountFound = Account
 // AccountNotFound An RFC 9457 problem document.
 type AccountNotFound = Problem
 
+// AlertsFound The alerts of the current billing period.
+type AlertsFound = Alerts
+
 // BadRequest An RFC 9457 problem document.
 type BadRequest = Problem
 
@@ -1404,6 +1597,9 @@ type KeyNotFound = Problem
 // PayloadTooLarge An RFC 9457 problem document.
 type PayloadTooLarge = Problem
 
+// PeriodNotFound An RFC 9457 problem document.
+type PeriodNotFound = Problem
+
 // ReservationConflict An RFC 9457 problem document.
 type ReservationConflict = Problem
 
@@ -1412,6 +1608,9 @@ type ReservationFound = Reservation
 
 // ReservationNotFound An RFC 9457 problem document.
 type ReservationNotFound = Problem
+
+// SpendLimitFound A limit of overage.
+type SpendLimitFound = SpendLimit
 
 // Unauthorized An RFC 9457 problem document.
 type Unauthorized = Problem
@@ -1442,12 +1641,32 @@ type CreateAccountParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GrantCreditsParams defines parameters for GrantCredits.
+type GrantCreditsParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // CreateAccountKeyParams defines parameters for CreateAccountKey.
 type CreateAccountKeyParams struct {
 	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
 	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
 	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListLedgerParams defines parameters for ListLedger.
+type ListLedgerParams struct {
+	// Type Only entries of this type.
+	Type *LedgerEntryType `form:"type,omitempty" json:"type,omitempty"`
+
+	// Limit How many to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor As in `nextCursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ResumeAccountParams defines parameters for ResumeAccount.
@@ -1581,6 +1800,12 @@ type SettleReservationParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetStatementParams defines parameters for GetStatement.
+type GetStatementParams struct {
+	// Period The ordinal of a period. The current one, if left out.
+	Period *int32 `form:"period,omitempty" json:"period,omitempty"`
+}
+
 // GetUsageTimeseriesParams defines parameters for GetUsageTimeseries.
 type GetUsageTimeseriesParams struct {
 	// From Only what happened at or after this time.
@@ -1617,17 +1842,26 @@ type ReceiveStripeEventParams struct {
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = CreateAccountRequest
 
+// GrantCreditsJSONRequestBody defines body for GrantCredits for application/json ContentType.
+type GrantCreditsJSONRequestBody = GrantRequest
+
 // CreateAccountKeyJSONRequestBody defines body for CreateAccountKey for application/json ContentType.
 type CreateAccountKeyJSONRequestBody = CreateKeyRequest
 
 // SetAccountTierJSONRequestBody defines body for SetAccountTier for application/json ContentType.
 type SetAccountTierJSONRequestBody = SetTierRequest
 
+// SetAlertsJSONRequestBody defines body for SetAlerts for application/json ContentType.
+type SetAlertsJSONRequestBody = AlertThresholds
+
 // CreateCheckoutSessionJSONRequestBody defines body for CreateCheckoutSession for application/json ContentType.
 type CreateCheckoutSessionJSONRequestBody = CheckoutRequest
 
 // CreatePortalSessionJSONRequestBody defines body for CreatePortalSession for application/json ContentType.
 type CreatePortalSessionJSONRequestBody = PortalRequest
+
+// SetSpendLimitJSONRequestBody defines body for SetSpendLimit for application/json ContentType.
+type SetSpendLimitJSONRequestBody = SpendLimit
 
 // CreateTopUpJSONRequestBody defines body for CreateTopUp for application/json ContentType.
 type CreateTopUpJSONRequestBody = TopUpRequest
@@ -1817,9 +2051,15 @@ type ServerInterface interface {
 	// GetAccount Get an account
 	// (GET /v1/accounts/{accountId})
 	GetAccount(ctx echo.Context, accountID AccountIDInPath) error
+	// GrantCredits Give credits to an account, or take them away
+	// (POST /v1/accounts/{accountId}/grants)
+	GrantCredits(ctx echo.Context, accountID AccountIDInPath, params GrantCreditsParams) error
 	// CreateAccountKey Create a key for an account
 	// (POST /v1/accounts/{accountId}/keys)
 	CreateAccountKey(ctx echo.Context, accountID AccountIDInPath, params CreateAccountKeyParams) error
+	// ListLedger Read an account's ledger
+	// (GET /v1/accounts/{accountId}/ledger)
+	ListLedger(ctx echo.Context, accountID AccountIDInPath, params ListLedgerParams) error
 	// ResumeAccount Resume a suspended account
 	// (POST /v1/accounts/{accountId}/resume)
 	ResumeAccount(ctx echo.Context, accountID AccountIDInPath, params ResumeAccountParams) error
@@ -1829,6 +2069,12 @@ type ServerInterface interface {
 	// SetAccountTier Set an account's tier by hand
 	// (PUT /v1/accounts/{accountId}/tier)
 	SetAccountTier(ctx echo.Context, accountID AccountIDInPath) error
+	// GetAlerts Get the alerts of the current period
+	// (GET /v1/billing/alerts)
+	GetAlerts(ctx echo.Context) error
+	// SetAlerts Set the thresholds of alerts
+	// (PUT /v1/billing/alerts)
+	SetAlerts(ctx echo.Context) error
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx echo.Context, params CreateCheckoutSessionParams) error
@@ -1841,6 +2087,12 @@ type ServerInterface interface {
 	// GetBillingProblems What billing could not do
 	// (GET /v1/billing/problems)
 	GetBillingProblems(ctx echo.Context) error
+	// GetSpendLimit Get the limit of overage
+	// (GET /v1/billing/spend-limit)
+	GetSpendLimit(ctx echo.Context) error
+	// SetSpendLimit Limit the overage
+	// (PUT /v1/billing/spend-limit)
+	SetSpendLimit(ctx echo.Context) error
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx echo.Context) error
@@ -1889,6 +2141,9 @@ type ServerInterface interface {
 	// SettleReservation Settle a hold
 	// (POST /v1/usage/reservations/{reservationId}/settle)
 	SettleReservation(ctx echo.Context, reservationID ReservationIDInPath, params SettleReservationParams) error
+	// GetStatement Get the statement of a billing period
+	// (GET /v1/usage/statement)
+	GetStatement(ctx echo.Context, params GetStatementParams) error
 	// GetUsageTimeseries Get usage over time
 	// (GET /v1/usage/timeseries)
 	GetUsageTimeseries(ctx echo.Context, params GetUsageTimeseriesParams) error
@@ -1997,6 +2252,42 @@ func (w *ServerInterfaceWrapper) GetAccount(ctx echo.Context) error {
 	return err
 }
 
+// GrantCredits converts echo context to params.
+func (w *ServerInterfaceWrapper) GrantCredits(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "accountId" -------------
+	var accountID AccountIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "accountId", ctx.Param("accountId"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter accountId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GrantCreditsParams
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GrantCredits(ctx, accountID, params)
+	return err
+}
+
 // CreateAccountKey converts echo context to params.
 func (w *ServerInterfaceWrapper) CreateAccountKey(ctx echo.Context) error {
 	var err error
@@ -2030,6 +2321,45 @@ func (w *ServerInterfaceWrapper) CreateAccountKey(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CreateAccountKey(ctx, accountID, params)
+	return err
+}
+
+// ListLedger converts echo context to params.
+func (w *ServerInterfaceWrapper) ListLedger(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "accountId" -------------
+	var accountID AccountIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "accountId", ctx.Param("accountId"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter accountId: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListLedgerParams
+	// ------------- Optional query parameter "type" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "type", ctx.QueryParams(), &params.Type, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter type: %s", err))
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListLedger(ctx, accountID, params)
 	return err
 }
 
@@ -2121,6 +2451,24 @@ func (w *ServerInterfaceWrapper) SetAccountTier(ctx echo.Context) error {
 	return err
 }
 
+// GetAlerts converts echo context to params.
+func (w *ServerInterfaceWrapper) GetAlerts(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetAlerts(ctx)
+	return err
+}
+
+// SetAlerts converts echo context to params.
+func (w *ServerInterfaceWrapper) SetAlerts(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetAlerts(ctx)
+	return err
+}
+
 // CreateCheckoutSession converts echo context to params.
 func (w *ServerInterfaceWrapper) CreateCheckoutSession(ctx echo.Context) error {
 	var err error
@@ -2201,6 +2549,24 @@ func (w *ServerInterfaceWrapper) GetBillingProblems(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.GetBillingProblems(ctx)
+	return err
+}
+
+// GetSpendLimit converts echo context to params.
+func (w *ServerInterfaceWrapper) GetSpendLimit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetSpendLimit(ctx)
+	return err
+}
+
+// SetSpendLimit converts echo context to params.
+func (w *ServerInterfaceWrapper) SetSpendLimit(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetSpendLimit(ctx)
 	return err
 }
 
@@ -2617,6 +2983,24 @@ func (w *ServerInterfaceWrapper) SettleReservation(ctx echo.Context) error {
 	return err
 }
 
+// GetStatement converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStatement(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatementParams
+	// ------------- Optional query parameter "period" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "period", ctx.QueryParams(), &params.Period, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter period: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStatement(ctx, params)
+	return err
+}
+
 // GetUsageTimeseries converts echo context to params.
 func (w *ServerInterfaceWrapper) GetUsageTimeseries(ctx echo.Context) error {
 	var err error
@@ -2763,6 +3147,11 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/release", wrapper.ReleaseReservation, options.OperationMiddlewares["releaseReservation"]...)
 	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
+	router.GET(options.BaseURL+"/v1/usage/statement", wrapper.GetStatement, options.OperationMiddlewares["getStatement"]...)
+	router.GET(options.BaseURL+"/v1/billing/alerts", wrapper.GetAlerts, options.OperationMiddlewares["getAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/billing/alerts", wrapper.SetAlerts, options.OperationMiddlewares["setAlerts"]...)
+	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
+	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
 	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
 	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
 	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
@@ -2773,6 +3162,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
 	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
+	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/resume", wrapper.ResumeAccount, options.OperationMiddlewares["resumeAccount"]...)
 	router.PUT(options.BaseURL+"/v1/accounts/:accountId/tier", wrapper.SetAccountTier, options.OperationMiddlewares["setAccountTier"]...)
@@ -2785,6 +3176,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 type AccountFoundJSONResponse Account
 
 type AccountNotFoundApplicationProblemPlusJSONResponse Problem
+
+type AlertsFoundJSONResponse Alerts
 
 type BadRequestApplicationProblemPlusJSONResponse Problem
 
@@ -2819,11 +3212,15 @@ type KeyNotFoundApplicationProblemPlusJSONResponse Problem
 
 type PayloadTooLargeApplicationProblemPlusJSONResponse Problem
 
+type PeriodNotFoundApplicationProblemPlusJSONResponse Problem
+
 type ReservationConflictApplicationProblemPlusJSONResponse Problem
 
 type ReservationFoundJSONResponse Reservation
 
 type ReservationNotFoundApplicationProblemPlusJSONResponse Problem
+
+type SpendLimitFoundJSONResponse SpendLimit
 
 type UnauthorizedResponseHeaders struct {
 	WWWAuthenticate string
@@ -3329,6 +3726,192 @@ func (response GetAccount503ApplicationProblemPlusJSONResponse) VisitGetAccountR
 	return err
 }
 
+type GrantCreditsRequestObject struct {
+	AccountID AccountIDInPath `json:"accountId"`
+	Params    GrantCreditsParams
+	Body      *GrantCreditsJSONRequestBody
+}
+
+type GrantCreditsResponseObject interface {
+	VisitGrantCreditsResponse(w http.ResponseWriter) error
+}
+
+type GrantCredits201JSONResponse Granted
+
+func (response GrantCredits201JSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits400ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits401ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits403ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits404ApplicationProblemPlusJSONResponse struct {
+	AccountNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits404ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits409ApplicationProblemPlusJSONResponse struct {
+	ConflictApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits409ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits413ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits415ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits422ApplicationProblemPlusJSONResponse struct {
+	IdempotencyKeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits422ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits500ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GrantCredits503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GrantCredits503ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CreateAccountKeyRequestObject struct {
 	AccountID AccountIDInPath `json:"accountId"`
 	Params    CreateAccountKeyParams
@@ -3503,6 +4086,127 @@ type CreateAccountKey503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateAccountKey503ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedgerRequestObject struct {
+	AccountID AccountIDInPath `json:"accountId"`
+	Params    ListLedgerParams
+}
+
+type ListLedgerResponseObject interface {
+	VisitListLedgerResponse(w http.ResponseWriter) error
+}
+
+type ListLedger200JSONResponse LedgerPage
+
+func (response ListLedger200JSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger400ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger401ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger403ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger404ApplicationProblemPlusJSONResponse struct {
+	AccountNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger404ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger500ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListLedger503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response ListLedger503ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3978,6 +4682,245 @@ type SetAccountTier503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response SetAccountTier503ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlertsRequestObject struct {
+}
+
+type GetAlertsResponseObject interface {
+	VisitGetAlertsResponse(w http.ResponseWriter) error
+}
+
+type GetAlerts200JSONResponse struct{ AlertsFoundJSONResponse }
+
+func (response GetAlerts200JSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts400ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts401ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts403ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts500ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAlerts503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetAlerts503ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlertsRequestObject struct {
+	Body *SetAlertsJSONRequestBody
+}
+
+type SetAlertsResponseObject interface {
+	VisitSetAlertsResponse(w http.ResponseWriter) error
+}
+
+type SetAlerts200JSONResponse struct{ AlertsFoundJSONResponse }
+
+func (response SetAlerts200JSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts400ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts401ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts403ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts413ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts415ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts500ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAlerts503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetAlerts503ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4547,6 +5490,245 @@ type GetBillingProblems503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response GetBillingProblems503ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimitRequestObject struct {
+}
+
+type GetSpendLimitResponseObject interface {
+	VisitGetSpendLimitResponse(w http.ResponseWriter) error
+}
+
+type GetSpendLimit200JSONResponse struct{ SpendLimitFoundJSONResponse }
+
+func (response GetSpendLimit200JSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit400ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit401ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit403ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit500ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendLimit503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetSpendLimit503ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimitRequestObject struct {
+	Body *SetSpendLimitJSONRequestBody
+}
+
+type SetSpendLimitResponseObject interface {
+	VisitSetSpendLimitResponse(w http.ResponseWriter) error
+}
+
+type SetSpendLimit200JSONResponse struct{ SpendLimitFoundJSONResponse }
+
+func (response SetSpendLimit200JSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit400ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit401ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit403ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit413ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit415ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit500ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetSpendLimit503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetSpendLimit503ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6957,6 +8139,126 @@ func (response SettleReservation503ApplicationProblemPlusJSONResponse) VisitSett
 	return err
 }
 
+type GetStatementRequestObject struct {
+	Params GetStatementParams
+}
+
+type GetStatementResponseObject interface {
+	VisitGetStatementResponse(w http.ResponseWriter) error
+}
+
+type GetStatement200JSONResponse Statement
+
+func (response GetStatement200JSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement400ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement401ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement403ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement404ApplicationProblemPlusJSONResponse struct {
+	PeriodNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement404ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement500ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatement503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response GetStatement503ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetUsageTimeseriesRequestObject struct {
 	Params GetUsageTimeseriesParams
 }
@@ -7180,9 +8482,15 @@ type StrictServerInterface interface {
 	// GetAccount Get an account
 	// (GET /v1/accounts/{accountId})
 	GetAccount(ctx context.Context, request GetAccountRequestObject) (GetAccountResponseObject, error)
+	// GrantCredits Give credits to an account, or take them away
+	// (POST /v1/accounts/{accountId}/grants)
+	GrantCredits(ctx context.Context, request GrantCreditsRequestObject) (GrantCreditsResponseObject, error)
 	// CreateAccountKey Create a key for an account
 	// (POST /v1/accounts/{accountId}/keys)
 	CreateAccountKey(ctx context.Context, request CreateAccountKeyRequestObject) (CreateAccountKeyResponseObject, error)
+	// ListLedger Read an account's ledger
+	// (GET /v1/accounts/{accountId}/ledger)
+	ListLedger(ctx context.Context, request ListLedgerRequestObject) (ListLedgerResponseObject, error)
 	// ResumeAccount Resume a suspended account
 	// (POST /v1/accounts/{accountId}/resume)
 	ResumeAccount(ctx context.Context, request ResumeAccountRequestObject) (ResumeAccountResponseObject, error)
@@ -7192,6 +8500,12 @@ type StrictServerInterface interface {
 	// SetAccountTier Set an account's tier by hand
 	// (PUT /v1/accounts/{accountId}/tier)
 	SetAccountTier(ctx context.Context, request SetAccountTierRequestObject) (SetAccountTierResponseObject, error)
+	// GetAlerts Get the alerts of the current period
+	// (GET /v1/billing/alerts)
+	GetAlerts(ctx context.Context, request GetAlertsRequestObject) (GetAlertsResponseObject, error)
+	// SetAlerts Set the thresholds of alerts
+	// (PUT /v1/billing/alerts)
+	SetAlerts(ctx context.Context, request SetAlertsRequestObject) (SetAlertsResponseObject, error)
 	// CreateCheckoutSession Create a checkout session
 	// (POST /v1/billing/checkout)
 	CreateCheckoutSession(ctx context.Context, request CreateCheckoutSessionRequestObject) (CreateCheckoutSessionResponseObject, error)
@@ -7204,6 +8518,12 @@ type StrictServerInterface interface {
 	// GetBillingProblems What billing could not do
 	// (GET /v1/billing/problems)
 	GetBillingProblems(ctx context.Context, request GetBillingProblemsRequestObject) (GetBillingProblemsResponseObject, error)
+	// GetSpendLimit Get the limit of overage
+	// (GET /v1/billing/spend-limit)
+	GetSpendLimit(ctx context.Context, request GetSpendLimitRequestObject) (GetSpendLimitResponseObject, error)
+	// SetSpendLimit Limit the overage
+	// (PUT /v1/billing/spend-limit)
+	SetSpendLimit(ctx context.Context, request SetSpendLimitRequestObject) (SetSpendLimitResponseObject, error)
 	// GetSubscription Get the subscription
 	// (GET /v1/billing/subscription)
 	GetSubscription(ctx context.Context, request GetSubscriptionRequestObject) (GetSubscriptionResponseObject, error)
@@ -7252,6 +8572,9 @@ type StrictServerInterface interface {
 	// SettleReservation Settle a hold
 	// (POST /v1/usage/reservations/{reservationId}/settle)
 	SettleReservation(ctx context.Context, request SettleReservationRequestObject) (SettleReservationResponseObject, error)
+	// GetStatement Get the statement of a billing period
+	// (GET /v1/usage/statement)
+	GetStatement(ctx context.Context, request GetStatementRequestObject) (GetStatementResponseObject, error)
 	// GetUsageTimeseries Get usage over time
 	// (GET /v1/usage/timeseries)
 	GetUsageTimeseries(ctx context.Context, request GetUsageTimeseriesRequestObject) (GetUsageTimeseriesResponseObject, error)
@@ -7416,6 +8739,55 @@ func (sh *strictHandler) GetAccount(ctx echo.Context, accountID AccountIDInPath)
 	return nil
 }
 
+// GrantCredits operation middleware
+func (sh *strictHandler) GrantCredits(ctx echo.Context, accountID AccountIDInPath, params GrantCreditsParams) error {
+	var request GrantCreditsRequestObject
+
+	request.AccountID = accountID
+	request.Params = params
+
+	var body GrantCreditsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GrantCredits(ctx.Request().Context(), request.(GrantCreditsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GrantCredits")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GrantCreditsResponseObject); ok {
+		return validResponse.VisitGrantCreditsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // CreateAccountKey operation middleware
 func (sh *strictHandler) CreateAccountKey(ctx echo.Context, accountID AccountIDInPath, params CreateAccountKeyParams) error {
 	var request CreateAccountKeyRequestObject
@@ -7462,6 +8834,32 @@ func (sh *strictHandler) CreateAccountKey(ctx echo.Context, accountID AccountIDI
 		return err
 	} else if validResponse, ok := response.(CreateAccountKeyResponseObject); ok {
 		return validResponse.VisitCreateAccountKeyResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListLedger operation middleware
+func (sh *strictHandler) ListLedger(ctx echo.Context, accountID AccountIDInPath, params ListLedgerParams) error {
+	var request ListLedgerRequestObject
+
+	request.AccountID = accountID
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListLedger(ctx.Request().Context(), request.(ListLedgerRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListLedger")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListLedgerResponseObject); ok {
+		return validResponse.VisitListLedgerResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7562,6 +8960,75 @@ func (sh *strictHandler) SetAccountTier(ctx echo.Context, accountID AccountIDInP
 		return err
 	} else if validResponse, ok := response.(SetAccountTierResponseObject); ok {
 		return validResponse.VisitSetAccountTierResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetAlerts operation middleware
+func (sh *strictHandler) GetAlerts(ctx echo.Context) error {
+	var request GetAlertsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetAlerts(ctx.Request().Context(), request.(GetAlertsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetAlerts")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetAlertsResponseObject); ok {
+		return validResponse.VisitGetAlertsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetAlerts operation middleware
+func (sh *strictHandler) SetAlerts(ctx echo.Context) error {
+	var request SetAlertsRequestObject
+
+	var body SetAlertsJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetAlerts(ctx.Request().Context(), request.(SetAlertsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetAlerts")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetAlertsResponseObject); ok {
+		return validResponse.VisitSetAlertsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -7709,6 +9176,75 @@ func (sh *strictHandler) GetBillingProblems(ctx echo.Context) error {
 		return err
 	} else if validResponse, ok := response.(GetBillingProblemsResponseObject); ok {
 		return validResponse.VisitGetBillingProblemsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetSpendLimit operation middleware
+func (sh *strictHandler) GetSpendLimit(ctx echo.Context) error {
+	var request GetSpendLimitRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSpendLimit(ctx.Request().Context(), request.(GetSpendLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSpendLimit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetSpendLimitResponseObject); ok {
+		return validResponse.VisitGetSpendLimitResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetSpendLimit operation middleware
+func (sh *strictHandler) SetSpendLimit(ctx echo.Context) error {
+	var request SetSpendLimitRequestObject
+
+	var body SetSpendLimitJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetSpendLimit(ctx.Request().Context(), request.(SetSpendLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetSpendLimit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetSpendLimitResponseObject); ok {
+		return validResponse.VisitSetSpendLimitResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -8326,6 +9862,31 @@ func (sh *strictHandler) SettleReservation(ctx echo.Context, reservationID Reser
 	return nil
 }
 
+// GetStatement operation middleware
+func (sh *strictHandler) GetStatement(ctx echo.Context, params GetStatementParams) error {
+	var request GetStatementRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStatement(ctx.Request().Context(), request.(GetStatementRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStatement")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStatementResponseObject); ok {
+		return validResponse.VisitGetStatementResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetUsageTimeseries operation middleware
 func (sh *strictHandler) GetUsageTimeseries(ctx echo.Context, params GetUsageTimeseriesParams) error {
 	var request GetUsageTimeseriesRequestObject
@@ -8404,273 +9965,312 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L17k9s4ki/6VXB5J6LdMSyV6mF3W/3PlMv2GR93295yeXu3La8EkZDEKQpQE2DJGofvZ7+BzAQJUqRe",
-	"JT/a6xMbc9oqEgQSQCKR+ctffggiNZsrKaTRQe9DIN7z2TwV8N8XUaRyaex/3vI0F/Y/okxwI+ILE/SC",
-	"0+7pg6Pu2dHpyXW324P/+yMIAzHjSRr0glGSpomc/INHM9ExQhv7t/dGZJKnz+KgF0S5NmomsqPz0yAM",
-	"EvsTjyIz4KPo5PQsCAPJZyLoBRfRTARhoA03uYaHTHKLv2TJXFxSM7ZNmadpGJhEZEEvGGdCBB8/fgyD",
-	"qeCxyGBQV8Jky6OLsbGPfAhioaMsmZtEyaAXvBaRkrFmRrEFTwwbibHKBDNTwaR4b5jJlp0gDDLxZ55k",
-	"Ig56JstFGOhoKmbcNjdW2Yxb2STSnNlRzfj7ZJbPgt7Zg243DGaJxH+ehIFZzgU+KSYiC2w/f//996OL",
-	"3EyFNEnEjVjt4YVmV08v2YOf7ncZ1zd6fXdm/P2vQk7MNOid3r9ffNLKTU5QNHOe8ZkwJB2a8mePn8lX",
-	"3L628n3JOD7zg2ZJ3GG/T7lhEZc/WGkxJQXjUi9EphnX8E9jH4iV0Ewqw8T7RBvb6cS2NrffKOaZGn4W",
-	"bzumB+cgUffPEzsaYxdY0Av+52336OHF0R/86N+Do3d//1uwOvoweLS85EZMVLZcHelLmS5ZrvlEMDVm",
-	"ZppoFtHDRf//zEW2LAfg/h74/f1bJsZBL/h/j8uNdox/1cfF17Ezz8V2/bgRrV24EUuQ33bffy6Wzx7D",
-	"x59matby7YWdwCmfz4UUMeOGqYxxu3+wMyaZibbejG2rjfsj5kYc2Vcb5+VZLGZzZYSMmmVywUAhWYEs",
-	"VZ6xaKqUTuQkZLlM/syF3cDQObuMhDbsHmdv3jx7zBLNJkrFP3bYU5Wx03M2VbldqiyzaoEtEjOF3a75",
-	"TOA3+nIijIYfx0mmDS1vNuLRDeMytqt6msgJSUgzs0gi8UutFWyZ22dFVvQqsV8+Pz3tMCvovtR5FAmt",
-	"hWY8E+xGzE0PujbONU9ZNOVyIooPhkwrlhhNXYe2pFgwuwNmc9PpSzcpqP3KWfGke2TFu05jtG+v/+fo",
-	"/2vbVrCsWjWIXb6HVx5u4X8exfFrMkvM6tj+qRZsxuXSrr9MmDyTbTsjhQb87sVizPPUBL3TbrjmHDnZ",
-	"4hi5Elpkt9x2at08ZOVjh58Pr/HPOC/XaislVpzrG/SXUbtrr492rHqupK5YUU9VLmOwoJQ0Aq0qPp+n",
-	"9pxPlDz+l7adrRpgL5+3KXD31LGz0exnt9P55Rsfw5qkrqfCne6d4GPouv5Cbez9PFOjVMz+3j6K0oJU",
-	"sXfYD6QygzG0bntj0HS8nopMWJUmFdN5NC17hQtJaAMWZCb+HHRP/u/F6R9n/3n++/3/evDfP/3x88XD",
-	"R93Lk8enTzyb8bx7bs1Ck9pPv1CGPaVP0uzlmezdiCUYQj0aTG+1ix+3F/MrbKRFzC2js1YAj69whAcV",
-	"dyJveZrEA5JeTdj+iWQ3NjzbYa+FYCLLVAZmJv5X0Hv7IRgnIrXyF+/nSSb0M/mYL7XVUkJbQyXoBbNc",
-	"gw7hhs2UNuzswf3g47u9Z69bzt4jHrOrYhTr5q8+5oPNni8uNR4zO0sZj0yHDVFIQ2YViGaCR1MGwuqw",
-	"F2QnLLh2RzlOOF6T3kh+y5OUj1Jx0ImnWxgs4kjJcTLJrRb25p864Oa+fIgpiSrSanKR7b357nfPyul7",
-	"LbLbJBLMH+/6aWwZwWFm8zVcIRvGfm/Y/N3hj2F5QmZ2gisP5+Ww7JMqQ0MQBNiX+CJZkFkymRom1YLd",
-	"G1ZeQ9Ot/c7aNFR6+th/FIZ7qeQ4TaIDa5PSghwkcjDP1CQTWvur6qLYJGRUJ5rVDE8rdW2SNGVZLmUi",
-	"J3dQ7w/LFVaMeIN2aBnD4bSE7Z27tMmJLu0mnqZqwRLD7g2tQIdM86UGEwWXDN9Bdn1JwmP3hi1DwhVl",
-	"10Im4sToJ++nPNdGHPZAj7DxgShar50x4lZIu8W00WxmzS96wxqVkmVixhPJElI5tJ/YXGSJiu+wME7L",
-	"hfGKL2e2C1fOFF2/QFYHdJil8Vvb2O8NVz5Z6BAuQZHg1UktJIMLBEsFvxWa3RveiOUAfhqI95EQsX21",
-	"euYsssQYIeHMeWKn4pNoBphkUJe0BYslAN+0C3vwc3QyPuXQqUxEKotLi7xyTZ7zZap4/Fm1Qq3/h1MG",
-	"0DBcs3YYuJuqT2KB41Db7G9nlLIpLw1VeOXzGuH1Xh5uRloHyO4Na18tj/J2w/2pykZJHAt50ElaZEpO",
-	"BlYvCGkSng5ukvpUJZoJGc9VIg0z/EZoxplzrVuFEeKZA0aItbyMuhHyDpPoGXPlmNdPYvMoDjeVZct2",
-	"dsDqZ6Pc2LPX7Sn7xRD8ZTpSc2FPYzL5bsmTaf8Kx+oiMWDVqfEYpt2+5BaL/Xuu50LGZL7/U/DUTJd7",
-	"3eyLyS5CG+pmF6ngt5uEcpGCJBYiTaGXVYfqlcj1gU9/3/SwZ1GGn6gv1LoVY1WhfbBRDdL63H+pnnqH",
-	"/xs5z1Rk76ejVLAn0iRmuYOF6I3pUMt2b3HY+ZQYR3tir5sHdhRgywO4yfoT+FrNBJkTVknCnrZXRJVn",
-	"TCex6LD/yJXBaFlxQY7vcGv0Lv1uvOw13KTYE+rc+ut/ZSQHui/uKQT0iu/vBNwlAItWJLmo73etHMlR",
-	"Y9/CEClEW+2iLoKtKdfmjcaW8Rlygr7KVJxHtn8MowXzTIyT90EvmKd8pAf6ZpAmtwJa6nRgvrkRhYec",
-	"pKDJdb1IZKwWFGgNeg+6MCtWIwe9t4ExGpaACd7tMF+2Wy0nA4TKUPifxIiyItzOhUlBu89nOVW79mnt",
-	"JifmV2i5Xiv1K88mh/VkkVU8MEoNUmi9ZrGOVAz3YvgjXZpO2G/Jo/3lfuIZO+R0pLODXSvFfqVurJuG",
-	"1W4fbirWjLgaBvokdz0vxDPQwph09c7vPQLrZSSEZPQs42kmeLz8rPe7pj4fZj6eGTi+3eAqR3ekNITN",
-	"M5EK7p3vNf9PEk13dwCVzrPqlB/grCkBGXVkToF06AVpOivOHB307GFjL0+I8OFpOvjpp6ByAPnH1slp",
-	"78QdW1OIKcCxD6dTpm/LD2J4t3ZkgYMNAtypXXm5jFSaigg8W90dZtWTWrvHv3ikLuhPcq7463S786XS",
-	"w895zjR39ROFyurz8Eby3ExVlvz70BcaCh6VV8u6bqteOsuw2f7CP/GvK964tgtzeT09jPBfKG+MoJcK",
-	"CIA/YHYvlzdSLWTIZom2PY1DlolbdWPv0BnDrR//2KkGNZqwbusiGyvPQ48/Vdgsr4SnKvOOwRzWHMvp",
-	"sOtsyfiEJ/JLxcv8rh8wmLF+1M7TnGgGa4HxkcoNXIPKNVQTzoEiXG+kzudzlRkR/ybihF+DbA66FooP",
-	"DGb2CwMQv381FjKGsYJBxjWrH7R3sEDv+0qh6AiDobJr7Mj65dDY+8MboeBlXBl3+Zk6prgORyp8loTq",
-	"A9DBPFNzkZkE58e7/Nbf/30qMETiricQZ8fnbUPbYHcK7HJD45lgFCvWQsaaJfJWJZHQzKgOe5GnKUug",
-	"22zCbwWTSgKoqAKnO3cffOu+GAb2ph28+1hFRtc//98qzyDok8RsTCFl53re7tvgS2n9dhJvCRp69tgK",
-	"Cf0C6194YZ/5WK7jrZp/jQ9/bEJ2f2i/if6gy7XDDU0TCcaKixeYZTy8pLiFIAue1c0Y6SYxIax8/Uiu",
-	"E8LglXi3t1a+lQkmEbrlRi0XwmoYfugt/XfFulWjf4nIeEitZ483I7ahK07lva3Y9e/CNWC8BxUwHrxW",
-	"IvIa8XhFt35NdOOOnxOomfrXsOFjbvjaudchk2Jhb0qAzgUgnxEzvTUKDob8DF85KbdJwLOML+2fp1z/",
-	"pjLRqBTgcldEhcrw3QQ2ILU0UioVHALwUrw3l3mmVdY8qGEEfxwiaICSDqA5XM0KVVzK7XVyZZc/WKNg",
-	"aisS5FrpTznQNevrdbGbW0XhLbYbsUQkM48iMSc9LGQ+w3XnkjhcOMX7cLmCCJxER1Djp7kp0AKRylMA",
-	"SLNYNSymHA8n8TofFU3oNSheDV5Kpv3H2cLONmgQuOh02PVULGGYEZeRSMGzIWOAbWOUqArnfXAeeADe",
-	"7iqAly7QDR2DWLBGJTbmSWoNbStylca774CnPLEygza32AZj7/F1MhOuj1ZMPBN+b/cQhboVGZ807L6X",
-	"+IfKdURJq+vpZA4R85toNueZvYrsJp6XcyHpG1tIBz/xsq2zIB17faXhOFMCoP0CD/WJUvsIyO6dRE62",
-	"/3SirZwSo9mCA1C9FNnOn69pFVq35azVl81Kd+uSC9s2aZNSas/dQRw7QWzsIrQqxq4PXwOVsYaQnFgZ",
-	"nzQqocupiG5UbjxgLo/jxH6Mp688HTPmqRZhU2eMcmpkJJhRIaiIBWySIlfAmpKrJi8olTdZg1V6JeIk",
-	"E5Fhb65+tXNK+qdwAVUMwPOf69D6lWFS+slW36Jnx3nK5gir2ueL21hUr3gSN1pVzmgqex160mpcMDSP",
-	"r4XWCd7+mux8O1fuQpdrBL5WJ0VjA212aRK7A9x9kdEb7N4w0oNOpzP8kaksRPOU4MD2nXnKZehetpc2",
-	"nnqvjub0brvd6gk3XzuPbnDMDrnW3nn34YOm7Apf+jnIuxREo7zVfptFF0FWQAv2mEjAvHD4uCE5yYfz",
-	"TN0msciGsJ04G/6Zc4jODEN0p6MDghueqkku2DyzV7YO+z0x074cjpbqZsgSw9CUhIt74Xm3LSJYsYuA",
-	"3OoSsO9W0nYahwN+QjLjCbjn+mzNoyLg32wuRp6C2y6N0HPEN+rEhACYzZreyzGi/7fxeM7NPDf/QVJv",
-	"OKXh7wg50pjmBmt+mKaz4aE64STaNGbl5B2zxIR2hhNZXRQNRvQWKUidlhykMPizVRjuKA5dH3KZGLfZ",
-	"/dzSuwultlmLhdS4S+FmSRb+fkfchXfDVuR1WdWa+zlXGrwo3vycVefnf/7R7+t3f/+H+4/GGaq6WtZt",
-	"rCfuyR39HjXxw4vtogdE1l5iBx2yRuIANBfxs3mDPriI4wyTTVXGpDALld1odu/y2eOrH9GqJsAxm/El",
-	"GwkEJo0zNeuwC7kMWTJmqRgbpvKqVe0fJA8rk3XasJme8qNxr3PcMlU1s3uWSPfPVRu8Anupj/ayxFtX",
-	"BwaXT7sheR1zzl4oQlmrMdjLEOKojXqbrbqFChOSj1IRVw4UzJNsv2jfYBDYv1yvHiHVDK0VsdhfWS5N",
-	"kmKYZgmjxv+0Q1WzxJjVi1ud2uD++pTUMJgJw50vZ932+c095223QiDBY/qvulSeiyUkXEHnIRlLQbp0",
-	"xiMj0I/sLUq3klpU/P/0+++73aN+//3JuN9//9O4ZWlWQE5ro8vFgx7UqfF0btxwKuuwJ7ciW1LWd9u2",
-	"W9eF1/ar1f3007rdFAaYR09/tivR6rQW/RW35OiDcrLjslbOv3JtnD8+RFgDJK/zBWbINxwXJWSg1dlv",
-	"P6GNmmtm1VciJ6U/PKkkKtumNoQB9vOME4UCIBSabwN2iDdi2WHPwBuBdz0RI6pDyUhsZc0XqZVNedyz",
-	"RFqL0l5c+K1wktmq3b0PNXBq34il580uJqzsbsup12yiOiXtTKI8y+y1fTUXqLpQ0i1UPs/sfgLsr0sx",
-	"wuZgKdobGvks9nDBYPqOlefmPsDW9WhlIj53SYKuA+wFeBdHIlUL1t2jPw7c3dwVd924i6OHsN2OxKAU",
-	"QNN0A1b3EkKpjVqvBNKGTBuYInv3steEGY+miQQ7kGWC1xzImJ0NJAQ6CBszyt1vpZM5DAh2Nij8MfbH",
-	"1jTZhsTOIAwiutfXsh+bcuBWMqJW827a0ylbYfWJ1Pl4nESJbQsOFfixht1uBLGspoK7X3QykdzkmcCd",
-	"PXCSypThOBj7K+E56F/VpDP60R+cvcqrGH4icxTWmtZJJSXEqhE1cNKmeYMfy6ZohwzafkNfIjgVV6Gi",
-	"bYgq/3eHz6v9XIIb/VDAQAoR6wG5vyiKN5hxySciHoyWA4zi2T+o+SCfa/isVoRV85dTK8KgOXGmyUfp",
-	"XVV2ih/XwoE+J9e71Rjy7nQwYVAJNDQcX3Tzw9QrUJRlGGck2JTLOBUxWwrTcMFBspuWgIQaGyGtIWAN",
-	"EJMlbYbsWtM12hCEbgg9b3PuCpe5UdeIS9thF92xszUXap4KXwV6jd/3ohFl40lDX7FvmIFIB2yRzrfZ",
-	"ShDvzQXKutUew+wpEHOJ8dkOdpGJSCS3a4AdNIfuue1bNgQGapGF/fOu0miyg2i7Rn7E3htUWC7Uuizd",
-	"Smg6OZ8mIo2ftC0UDG5hBgqijYlqYmWXEF1H0+qFP4WsYIGzxggire5mlTZ0LzF7rueawHE0601Myoxr",
-	"HLKXli8YJYU1uPhbQt0X6cLemdWNb4uomwadXOs2NdjU2/b7U1iYpxsuS//bPD0bYWDOu74zBOybcSP5",
-	"/X7KUy3sRz3HkZ/n2mG/Um/o6owR9bU+pb/KxdxPbNu4XABaY9d/WFAXcTZLZG4EG4lpIuPKQBBKtuB6",
-	"jyHcxSe2DfTOpek16cCRmCTIGkJ6kJwUIarlSE1kYheMYaNlK8rof7czbMUGIC8Iid3XUlXXiLceWw6D",
-	"RhhfSZtYM9m9lJi1AL77FZ1s39qI33sulpuwezdiuRNuzz6/J2YP0jy/4/W2wev95umW5oDSh823iNVN",
-	"CdpuqXK24BjquxFiXrKmgpeTEhY0mwiIN8NfgQjtVmTJ2KkTvy/3u8X6WVrtpTfQQja5ol8U0YLqOrW7",
-	"ssnsbA8V+Hurlvv87lMEEnyk2e4wtwZTsMzaWwOcxRZBqyZmGxXPZ/a1y2b4n9PYS4AXQIA7ErINZ7DW",
-	"hjnslb7xE60YCZfWZc20kVgqwGhRAGOScWk2uU4bPQh7X/XrRtmC4wIoxr2XI+C69DUX58mmyUdb9omM",
-	"2+/nYgXsutbMxhZfG5613/nrNGDWbOE7uBUoP7TtIFhxWITkZKiCMpEDBqISvB404BVwsH8lJKBjgXAE",
-	"M8IOpwXo7LfTtnX9Z0gjwBCwWchE8VcMHnS4aKTY07Phk7L7c+aviXJHVdWEmwFvUzcdVgXCr8nMSLks",
-	"lJ9WaczMNFP5ZFpA63yha9s1QAXOM6Tu5aloFPerlMs1hqdJ7PqQUZrHoikPiWfZ0u6h35Q00wZF8lRl",
-	"bOog0UB2N4MnWS5hbTklow1fUlxqfYz95HTj5Q++kC43RtfIxToT3tEM7+4Pz75q3GePVZryTMNGgq/g",
-	"qJ1mBcvIXgU6rAtnGk42ubKmPItZxOcOyEdsE01Ruljl6EZv6KvMZ6OGAFZNVtWBhCvz27hqAZ25LyRY",
-	"UPwPMZ4/aJYm8gZJ5VPBY92IBcbQcSM+90IyPtIqtffUN1e/hizHiLC92uWpAO01LKGyQ8RAomOJkgjm",
-	"IuNGZT8ghwHRce6G6P3YKqc7Q24/PZq1cZIp9bFJ3ldPL9nD8/s/Mcq0ZLGKcoeErukLin6uxZoVYdKP",
-	"ZWbpxoDpRofqSbfRMHBkzlv4bXH/EYsxkanbOYNfKMHHmjF5ukPySenZ3nyj8xJn16Ot6cGQ8VQrB7L8",
-	"ryPao0fPYufaJpIma1JZS8PeaLi+AWFORTqvi/D05xbjIm+xIf95ff2K4QPr1fr9hw89tXXebVSylP7b",
-	"5svOAdO6UFnciHTaMiTyDCKM40RgrYubRIJYaW2HkPpfKnIVV1VwniVHmRiLTMhI7GxoUPQEx+mlQdIu",
-	"CHH/+Auhaa9e+T6oXVCU5OfTCo9rR1hlpQqjRcqqJnXsmK1W9VLZBPfeX1vWYdXH23ibqBFo1T+NYkdj",
-	"FR+1ncBMtg2L8ecH51sUl/AnrpBAvVuN80OUp22BYEkhYK7txtSGIxIY7QQRT5pOhRKF/xdA3XfYCzHh",
-	"JrkVLu9DZfb0opvDium1Ovdt17mSXLauAR40aQAi09naf775EgV3BEEBEPtC5m5KRF1spSDpKEnKShzN",
-	"M6AigH6tDQf7LWx3G9wtV2GPTLzt0xDK6zxkpMRstNyYlLBHosFeWDbcpFtE4uG5XWL8tyLTQm86xD0c",
-	"COwb2CJ6iyO56fbqVeQqr6igNGhdVxZbZfgbVdgmzzhmQ+7iG8c39vSOV9Xrt+QnX8tecUdHuU/9tRm9",
-	"OQWwhMogCXyD53VrOo3DnzdUYiSbiNjerRHfT+TGCGXbNyl9sw3ubV/7z4XKbthIRGom9FZm9TbB5alK",
-	"YzbOhLCWghbpeHstNG1EwhTZ684vYw8YgtLs6OzdHJiuVOfa/ThudWpyYwXNZwKBBh1mLSrEaoL1bqWm",
-	"i3J1zjGFmcgRl8QmOBL+GnGONWLYK4GQHlLS4UGb3GwVSr5WbxssEuBI9J3u4B5JuXT4aIx/IpSC4C6U",
-	"Rk1ucbfk7whuTgrU7rO6A9Qv8EieTZJMebr4Q/aX8wbt0xzzXSnRVotPeRyJO8R+7VsbY7/YN7Gfg6vQ",
-	"nIo2q9WZdpYXU6UFznVJFYboJgHYCrt+Kd3XIQBWEatfndr1C//BgAk8skc258lOyhegvR6sd536Zdeu",
-	"JiVU9ptAvRVdVqqsMUjWVfU+2N/dVJsxaeVeS3lfZ1Y+tZ0B9Ue1YqmSky3OhAPcdUuN0GBUNm9ua/Dy",
-	"tJHrrLj5Of822Fk0fSVQrJECbcMSdGcYENVMklshwa+8x5FfcHGsvf7hdQCMe0ds22wltt1eS2Fsf4X9",
-	"IreJ4qO+vi+FtG4R7BsnSMoqIz9oNxrl5H0YXVgbatlE44AgF2TvlGW7Sm3/oZXV7qtbkaV83qQFVnSA",
-	"i7EVKsBqAMQdWkMGUK6QdAcp5VKRXwIcEnbZQpLBlN8KZyWhNTFSZorUVXrKM9GXZiqSDO0Obc1pu1MN",
-	"Ju4BL0S7knnQPf95i0z9Fhk3p1UShopUvFI3xdCVFD9oazEB99EWCZbfkxt3SG5chzZHRGGzfcubQIw9",
-	"xgvCB6upoLx3yCB3KKHVXOVRCyG2AwyrkMMHz0OGHL7Slx5cAtflep4jGJ7uYbqSNVttkz37kTLpzf21",
-	"ybJ/Lcx1IrJ9iQsgwA5RvwaDbm+iRXixcYbg4nIX/qbKNYW80kLGzYHWS6XNsPNlOGO28kR/p3/51ulf",
-	"VrcA5DwVwZfmDdDEOeEHZqosLSbECltLdvHqGbMWib06sLLgdqIBfxkz50pMFbCCc9N2Gu0Q22ioT79l",
-	"rPN3vxj4zq225n+9Wy/1KxGJZG5aGFrtVRiiXM0IApdM1pqQZGeuSSOsROyoncbOeviyNe6aSi00l0Pd",
-	"TF5XKqO1V2x6zG5mwmWtZYRLUdX9xUmC8dnHiZ6nvMW6glNyG4hHC7feky2cqWWcjsgyyZtgtzjJp0Q7",
-	"uv1fAz3ulPnSTOPny8K/XsGCaGRErg6waT2vBRWWirc8CJzJNM4EARG2hBNeq/mb+f43osq93Sg2ypdf",
-	"JUPkVsBp13+KadqlozkR5RYoM7CI4fKlhWFRqrTI2EjlDSCFbXxm+M88Nck8FS/HNdiTZyx8bo7LOhFb",
-	"sa53oK18M4/vcuV2/KPIMtlhDuLlEqcAhKp/YXZ7FgVEyc2+4HjRSqT/mZPPlX3qaeflF8w8fVtkgqEK",
-	"C4P3RxN1VEBMU+Bx6Lyg/3j79h22/i7wnjxKZnOFYPc5tz0NJomZ5qNOpGbHis+To0jFYiLksWvQdq58",
-	"Xd8k8yM1x0k/gnKvVrtBOtqnyFp1oper6at3zFh9W2zIbQUK3/iM0mzNo92Xf22vXFmQvjVDdj1iN4nT",
-	"vt25TmbiM4rUz3atnR2gcijaFxWZ+e6FkkIMAAmVlYlQASVB5b/dOo32Q+CJJvi4UV7u1c8orl0SfSvJ",
-	"t43ewh90QWtrH3aw+z0l6efw7irK4t3PKMv90owL4Ygi3/jwKcarJ8tKrvHmwwa+9tnk2eRbeLOGBKSo",
-	"aew8L1uyuo0ywW9itdh4HYSPPyqerpqpW147aXdcNtcmgi+4ygZV+rjQ2rdauKQabQqABWUP3RmO4OHW",
-	"ijHWOvyubUoe+TJsp4MDW73wQFFBizhm+dzajY51u2MfbfBqpmlDfsSvXE5yK7WZikW6D5wy4w18eq8F",
-	"z6Ip+zMXWSL2aVWbhvl9PRcimtqxGvHe7NGqabwTiffI+w+t33UZbKpWUJv5DX6+xotCWdsaAW+lwwTc",
-	"zY3YDFPZ4lWkBl5h69ztTGV9eUfudnYn6vb98CLfCd/bYviNGJSQ4Ulm9SVU4SDnmjtRO6womleDpBQp",
-	"OZkw6BCvIJ7En4Ofo5PxKa9n438ejMou2PSSQ+bsPov5UjM+UbA6pSqCSOPc5JkIHfTtPrHNQCApFcLe",
-	"wNkLtWinDDog6P3rjNCwp7ZDGZ/AhidDzRfF543f9Dy+CJSVgZIUlGMDIZE8ThT+TRszDFkiSymX8g3d",
-	"QYY/2RF+Evr/KhR+/ZnxiJtouuvBYTc0Tx3inT3hlLBL/gI7T5GaNXE8t5ST8tHw5P+pVInbygr3DsK6",
-	"m2c9w1hzWaP1crsSGk6FDbhch/E6QI7oljlHXS/bhKgN9oGCtSakLmuN701auT3ajIqLUfl49CvjCkM8",
-	"Iy/CqpBCwcDfsRMkrT2haqdc0GqS1Eoumws3uKwTsOtBiJvpBGFPl5mShezWYxLr61VvXLDFga6bgpIt",
-	"bbz0k0XJHKDR24FmTNMW2HEf0yZr2M1rN7DrZ6tEXtkb7hb3V85GeXQjcHklTQrtoBZchbKbXRYwScq3",
-	"Q3tJG8K/WiNMlqbzEgGgMx6LLbMLC0NoDeKssF+LTHDJJpnK55jEBhRy1sApggt2GQC2qCRa34kIK1yT",
-	"Zuvfy/e6C7aTz0AxZ5xr4MrTsIDfXF9ua3qtsn8CaUp5my+G1boqr5OZ0GAftA1d3dqrmF2I7BF0VpdL",
-	"wPkhivVb0M+T1bRtVhq4f3S4X5VJb3ut7NpN2xa61CSd/wQisTZK+aqH3vPr4cpMxlY09o659HUwMKDX",
-	"+MapiL2X4xIGcaIxNtBMLt/Myz6v0Z9n3AhkThdxC218A7d6U+AZRXGHCkLeZbXYvIuCzcvxvMXKIUqb",
-	"DBe9kfYRKsHdIY+BkoMgj+FuN8u+LK6WtB4KHwLAVdlvPBYudk1F7/2bF/gTDnHtTOYteBWMl5ZFMIr5",
-	"iVK7qjrsBSwHGC/glJExR2JS1FGa6Pql6Pz+liHS9hvyWvQvXNv8zsL5vsortw1iSzss7Rb+9Zq+uBHL",
-	"NeoC9kizjW6HciuyOIlMhw1BE6BXamiN8iFSnBDMCmNQw0JNDJm2vzttO1P2zxdoDPMUbkFYfJSeOJxD",
-	"apsLg6cpNwWJy1CRvbFhyLcxMlwjpZt6/GI7HsCbs1hBdM7WQGKodvzqXXNZSr3jZ7i7lJbGTjQEfPdK",
-	"k3X6DYpYNX3oIHmzDYFmfzK3iTXv7Te7sdtvxzo5auwlfharErRNpGZUmmxFXLBzdR5NHYxlj9WyDzfz",
-	"fhzIOxcPMqoCwqRaQvY5qiVEVGabxLSavLIVPYTJlpB810pAg6tNMZMtqQwEfjoZs6Fv9wzvnKC3b2TX",
-	"X/MHC+7W6RV2wYGi7bmLKbsF0tcZtHBMrB6LVnoiyrPELF/b7pAtRwd4S0UCzxi5ePXMpeHAcKArgmcI",
-	"5sRvTY2ZgxOaQH/X6kbIpnbBMUruMfdwCBgwzwyzFhBVZioAjBs/rZGNePOXrZWoxmxp7VB6SR+iC1bQ",
-	"iRwrtJSl4RHoB8R3BM/FEspuBFSuGV7SveNjL15/Q88U/7HKzeyacaxJI6GTWFhp2mkC/WGtXi3StMPA",
-	"1HYz6QokhJSSB8oT7z1e3hHDHDi4x/cl6lcCfv9SFRkdmyVtrl2t9IybWY200Z4W052+7EsgdmcRT1MI",
-	"Ox/fngwJjzi8yM1UZcm/Qeo99ghEzfp5t3sWldWR4N9iCB5Ba7IBx2ImkM0MLOry2V4hgr4EK/recxju",
-	"G0yteoRGz4+hG5lz3t/7zQra/glEVeBZ3Z/JRNM/WrVHPGqgegDKa4WHZCqJZnGO9CrsvHvGho2lnoae",
-	"YICyj/KEW7kHnYanQmpowHYYuBJAIPbNs7Ozh86dwS69MvmLqUpFXyJppv6FnTjKzkSzv3U73e4Jnhpp",
-	"EgmphbeQL+Y8moqj0053ZSkvFosOhz93VDY5pnf18a/PLp+8eP0E3gFk7mzGs6VtC1WLDssS/jJ20HNn",
-	"jWIxBti2QOPNIzTIkCuv3BEXr54FYUC5KUEv6HZO8HtqLiSfJ0EvOIOf4FKEXK7HUygf82/73xPRmLGh",
-	"F3bvnHa79pSFDFS6AlFBGWDU4PAY48BX0WG/KnUDuaPusiBSTOHFRUTEv/aLVL4GqpDNlaQ859Nut+1E",
-	"KZ47xlfhCLq/zfPPqGYckTF6x0LQe/vOn5Zn1QHyNLkFu5BPIDBLfQZ8/zF45tvlZ+UGrsNXSptJZpcm",
-	"SjQEmbD73bMO+32apMDRqKe50SwGqojiSo6UHxgBaBLhFaRLYhW9zy5F+9bZ5rfeeEXg1kn+ksuK6EEG",
-	"baK/PTl2WrV9/dIDq1RTVTmmiTbuWWSyxipRuhUjWD5yXEIEW4uFJ7GL+A5LxqaCJQqItNzt69r9AJ5U",
-	"zfgYk7kT7RODJPYDf+YiKzJ3e0HkeKDQ7NopMX41sJEuK+Y31T5IXFk1e9Dptp54hce37Y1fgfzju+al",
-	"bPWfQ/vM8ZabKHn8L41ZXCV64kPw8rn9X8gHL52+bz/4FZWC0+7pg6Pu2dHpyXW324P/+yMIXfV2lxv8",
-	"Dx7NRMdgAUm/onqlhCBG2AIeRcbx1BTSuIhmHtunfcigRlnN65J5mjqTGpNzrCwKBjNybfosZPYNsL12",
-	"mnSgdIPX2kjdyiD0xzA430Y1POKx883CKydb6QWyd0SML22hTJ6qbJTEsZBfTml9qFv6b999rCgyK99C",
-	"hJ4CK3TMu49hMFfNvHpSLIptR0qAeOPsioBcudCZP8Tv7ZLbwIyHK7Jd54mSLOZLIMgalkt3CIZyXyYa",
-	"rE7pbLOHbFitNTtEI6iqKnEHXRR1S3fTlc/KOq9Q5eZdER96pOLl3Tb5nhvX36U77KRLXw7Fwq9eTgmX",
-	"XdNlJ3sNs6kv7im3rYOdFUGTErj2Oai+6t1/3n24+Y1LV5HYvnCyxSdeYVHda6V+hZK68N79bcZTFLf9",
-	"TcQJv16i++T89HQLHVXZGFdY/vjrVXC4+r1k4mYlV7PTjj8UEYCPrTabvU16ls6Kwbuv6insnWfyFTfT",
-	"oM3KWC80auUpRE6/8s1xvvVwXqhyRF/pivs/wtxluR3bizbkiTSeuv9UCz8zHuKvzCg4SxFbdSOWPfTZ",
-	"ODZ9Dzeuk4nULJ9jpFVP1cKe17OyWNgV8QX1ZcYXoUeqtOZwfQ60PHdc5OEXPZLpbH3qJLj7AetF/D/S",
-	"6XqAw7S0GcpoEtreYMZ7lQYpKBzMUz7SA30zSJNbQX/sdDoeYVIveI20TQkgDNgRFoVLU1fg2y4LWVaM",
-	"vrtsgDir5QCHaHXGFwQ0AJIqQViub1JtfbcFvrQtAKu+SjGyu5rOhM4xI7RZUT+RsYZqZHouJNLwXNlX",
-	"kOqX4d261ONABVCgFlbtCfzcwUyKPbXtdyPk7rv5G9xYsLBFsdpjEe+/r6iJ9o311EUAZ2pG3Kzg/0PX",
-	"vpIhhpDRBALvA0USVzn8vGDPCnRw2OnLFy5zVLNYpMLYcUH0qCgA6hKLqnzdRS0G9hqbg02/Kh237fuy",
-	"gkWq7nx66/vW/771v8KtTwv8TkepQ2bMc9NGRiHGYxEZR/OKmFhCr2MYMnQVfNxNZzFVbM6Xmo2WRb0M",
-	"SN37TWUlNRJGpCE2bfqybJsYeSBODGw8FDafKAh18ujGXrqaCyQWARFwkDqQnhdksc/3JWfWQm8i8GIT",
-	"wI0bTXRjpPAy0UPnp/11gEyg8WC0HKB7vtEJqgs3xDWyeh3CFXGgOxdFD5DDa4c7RY3odCtX5neF9Ze5",
-	"eXytiq7i1vmB9uZoyaYcUhPadR65+Y8jqo/bbtqsVs8kbGHB4vzm6ldgMHBgH6Yyls8nGY/FiopZLYeM",
-	"ioX3JSkdV7GXaSwGWmkCQY6Y0geYYmtGJZp4GKHyL6cU2x5LDLVdxOXMVPRlgVSGkqPYpJ6qBYHTwfqB",
-	"ooaFGrVab54pVGFIRKBvMB0XgF7ZDHFeZekEOw99WRRPcAEi7Pig5MMc/lKXBpa+ICY5KvtdNNGXQ//h",
-	"gRQi1gN6eMjuqbmja4Sx/Qi4oEfKTO0cURFOV//VDgPAN+ye/f9gNKlSc3uO/IiuOAqceTVfKTmFqSyZ",
-	"JFI75kHb5760zTvgG9iZMKE/aDb8cPnPJ5fPX765Hrx+8vr1s5cvBs8efxwik9NUpTGUUa5UnoW6H2Ju",
-	"2v18bp24mrFfUzDNI1ssAE5LlWd8PgewXrH74Lkqz9/6N+jBoIhzzzO1k++LpLb7QbW/NGgj49xp3we4",
-	"ggJz6qiD5gMMPTqe8+Vxp9PZZ5xudTQ4+tpqCn8P2n2zjjrCa64cuaveuKh2CnmHKTWyepYSpP74A/0H",
-	"euQMpvm2RE7sEYZP40FEhyAleINSnigVszmkxFrzXrJE3qrEXgoA3MTTFEMidChzreDMmcGtHkouwOnY",
-	"l5QZx8xCMcCwd9hL/9uElpvz7MY7c9iQOgjZifjHRrMehkoNrmrjFXQXtYrp80g3GnH5Azj7IRmP0JN0",
-	"yEMPY4XuSAYQiwJABexlRUygkH5Q12y+8tidDaSFDKTBE3HeUDgZxGuyRMSUZijV4q8RTGhR/IQp/vs2",
-	"xyHkoAX+OnLJs44xIrh25O9SYVqOV8PfK+0NzD7dk/97cfrH2X+e/37/vx78909//Hzx8FH38uTx6RMP",
-	"KXbePS+Bvi+UYU/pkzR/eSZ7Divfo8H0Vru4w5njysA3B5VaRrePTv9KbyNWMTrt4ZQarPVV5ckK1dFw",
-	"J0HjtV1pvnRWbg3sTQa91ZkVkxq9EjPilwDdqdHAdWb2TJipivXKVaMv8WKxwDS8TOWTaXk0YE5j8Xn3",
-	"4lIY8olINaA/DuiPa0Bhr6D3X6M1ixe9jbbpTlsFBrs2Nn1Ho7NqV7qSN55ZOT+mo31X07I6Ud8Ny++G",
-	"5RaGZaGzqspqG7OSzqZ2nD6pQWIeJY7RPI0ddGLKZZxSmAh8y6UVQvf8BisQHB1OXfbYkAw/sCJ5rkXd",
-	"Uk1MYayGbEjxpaGzUcGRAQR2KmPDHHwwIh4ynVjDVaqqwi6qS4C/pnBWE0veSbcLhbN5NA1dWTOhjRs/",
-	"pz1XO4gwd6FB+06EIdG/coI+OIDeZZX7pVM0JM86arO3HwJrc87m9h9nYYGydZDb8sIMCV4lUHeQl2uu",
-	"Bw6oYoU5RsnCrM6szETMsmQyNWCAsusi/9ah8MWtGZxQcewL7JIH+D8vAf9n9//AWuhQKqb5GUwKKFJy",
-	"YTF17PTCCWUXRSInT0gGJ6EzEVEeJd8BpgasNfv4zD58iS2dA21MKdATj0XgPnLKODGaJonRou6xTGiV",
-	"Z5EYzBKtEznpsRdkwBUxnXsFZ7b4c3DyoxOjup2s7zAu6ycybpcbPvIaCYjaMi6o0nOA6x18SeUio2Dt",
-	"yC0fK3V80F3U4LqDu7X4qbvDaVjfO43nIeZZgwX8PSViH9Ma6dZomZbKPVY7mta6Vrup8Typ1kOijAli",
-	"CyS+arKfjVfQpWCiaSPuXlG7lUJSh9a5HmtIinQLp0SJ6XEpnPz8E7AMgoXQOzm93+161aUinmVLq5F+",
-	"UxJyPk/CgFJGHCl40SgprivYi91Ot9v9ubH2VFWXez7cWp2n4FWm2L2/PXx4PFM/rpQxatEYu8Qrfdm3",
-	"oCCr9Zu+b9u6Tfd/BAbFdHUdbzTojJrn8wME3EZ5WQ6KcvldNfwQSXnskZUW0STH2V7AC5SMRF8mRUWv",
-	"kMWK3Gt2pYWFxYjMcJRL6dVwQp9ctWYTVpeVHic3UB+BAuF96Qo9FY0UZCxTV+KKGCxG9rZdwCuQ0hvD",
-	"h0Dy7QzEGXKQ2W7arsPtn6cIS+jLoVHzQT7X4NHRKqVc+euiEKd9flSJkCFVvxqz4auXr69ZU7R0zTUe",
-	"anz9tYNRdVNp5+DUDnqoUhLtezDqu8/gu8+g9KeW+n3dseJyc7aw5QBfWhBFITUCkFfWUvwZmhoxvgCk",
-	"Uok29jHHIjgscj+GxNnbl3Ou8YxxjH8lMsMdXSFTwPIEgAoxTt532Cs+ERrwbI6OZAGUDsWnKevc45yJ",
-	"w77kqVaYSURWp1aulIL98pTbM1FI9wZ6GprUth3ZcyvCgzEX4NAPQlpA3EkHICwgirUvzA6wYsE+qD+y",
-	"mkKUcm3e6NWGT07Lt0gmrzIV50B+zCj/CxZZYwYS6PDD8gM8F8vN3AB2XX+3ple1HWT9O1IfT9/B3mzP",
-	"+MeIvaYEGtQRVtdoe1st0wXZa4MEeCyZzezpYITVQ8gVE+VWw6mIeKNARUF7IraKZIpFDSHnHzBJ6GZT",
-	"8bJeZuIXv+SfscoJC1sPH2M5GOQL9aLYdju025L75DB+Uo4A3L7P5GNuj5yH3baN9xUnKm6vdz5x6uJd",
-	"RfaN5i9+tyg/hXItGQdIw64qWM+aPL4FQuB2F8W1SFMAf0IGA6/Rg6+yqcd5xkcpVZLVBXN4UYoLik+B",
-	"zwKY2oAHrWBHBr1b8qTdO+12Q+Jf7jE4tIchUdj9SFUF+K3QLuPKmr62k5rqgtiW73fP2ExwScZwUYxP",
-	"9+WNVAvZo1ocaLxy1xP7aqXGgTMuk6KuCRst6cNEQTauZ4ZJZl+eJtG0L60dbNtATQZN4ihF3HQq3DqK",
-	"6uCQ7gGa4bImBVWRK+sxBRHPjNAJD/zKRyen4C0tqIz9oltIXB6cds863c7JyVnnpy0UKpF6w+ftcnwp",
-	"02Wlq+sb2EGDrvDhfw7Pw0o8qzhpCB9VcLE6/8vD8wojNRmoLQInouXqGVb1dZ93H9R8zsQp60p2XlFd",
-	"mZ263VKXYLUzPjNX8WkYlP32G9x6TcAxHzBWfW2fGcfiMM0Hp+N3/wZOSYiq/q9NnKky+tbDabga0MYn",
-	"1hHI7y0PRcffWjsYP8DC/ognYiqaeOKvyxtAgeLdkB3szhV7bhKrbmK0SMeVA8eegphA0peF2wbsOyjF",
-	"lCo5AdYVl1jo1dfciKRthPPaT+xzBQFXQztP0PkGmcHIvgWejedi+aWogbwseFhO6wy/sJ1Jyl97FW+h",
-	"S+UCA4YvGGjsxiDvJ1hA3a1E/63kTH4Nq4joo9YsobkrCFnzzhCFCKfyDPbuG6LfYxli3QUdMiToD73S",
-	"NFavueoKoOT0IjHRVIARr8ZjSk+jvAGg/+5LgDVpxhd8SYX0xiqLhDW515vkdXXcoA3zebynQ2Z1MR/K",
-	"cPfrtNxHaINfXKKsiHZi/7ZIZKwWRUGGB12vMoJfOBoOvJfjcdWBIrGc1c521xsnt0NnRn+7O/ybt9NK",
-	"rwTm2m7rlSDj6xhrELR7J0qXsBQLzy1szy7tEKOYY2TULIl4mi57yLjuVALPBKIC4LoBGkhiiXJ0/lLD",
-	"fXkjxLzSZqHkULnRp+kWxtJkLLASHxYoV7ciS/mcduWwaMh2emJNNCVdFR6rzPoSTmNr6qHZCn3UU4J0",
-	"JJn/VVeQ3zcusXqDMy5fjiEXDH6FgpHklqEU5pnoSyulRSJLWC3alpRXDVkOcMejzGb8QEt+GPztzir0",
-	"y3LyVScs6J096O6ClrxyMviUqQ+FK1uKRbsrG//4hV3ZKI91rmzaad8wHV9d/X93gX+am5CrXLPxsMlx",
-	"L7QgKvxyu0UV+kbQa8hGS+bcqiVgFuumWKvTWWiNFycoMXNwWOwoE/wmJj9bms4QwWotxwlV3LY2IP1o",
-	"jcLez11w894BT0vDvAQipt7Z+ekuGhPF0KIckPRsA/L4e6i96TqX0/JyWwDlXN0Dx2Xh/S3ARS7/RiMg",
-	"E4pMVauZY7pOyiFZguomEuBoaC9lVE7TKCymqcZsqCKY1vjCDH/pS+d2MFMxg+uiK+vciiJyncpKArwe",
-	"FKK0N0QENTGzSAAa1JcXRUQqdVV4qDqgiL196z6KoL2xWNgf4YZJ+FWDxbXZOEkN1KshChprg03tCTsW",
-	"C4D4cNmXQ/jAECgCJfQtpM4PCZsyxNzxXPTYRIFJCMajhytqAzaVRdEPiG/aCtW0PWrJL/1Kxfx2LJO7",
-	"hU34CE3BbR70iq5vfPpppmbbPHetgk+IvBot1U0RHlqJ41XCScl2caPUDziVe7AdgLVNsBCSxWALtrR0",
-	"8sehEVlX9EHYApuxWa5I/PcjoxGdlXuV9BuOjrA1ocFOAhrt8HKIDGHMKHYSdrE62vBDn5Ih+0GPve10",
-	"Ou8+DiEhH4vgQgWnG6kWcJTEyHiCUXpEFwCjVV96Vbp7WGCaqnpjCSa63A6TeGjf9kIjqK8zbeBiQUjX",
-	"YRF+HTItTMimaoFkKmpsBKZZ2G2epiK1g4r5UjO7eTI4T17KFjpGaw361X2LcMwYcqyMQowEmlbajyVB",
-	"8T17p6fcDmgEy9Egrf5595QNV2Kyw1+oTDOcTYLb/4HPTzmyOtp7ncpNpGaisFTJIwpMMKfdbnOUyM6t",
-	"s1W/IFTtkXNAlz5LL7W2PYZdaktrAnva8rSuLEeg6L0XrPlcfyhq06gqN/Pc/EehEE/vdytaczI3R+ed",
-	"k4rSfGjNZ6fekcDG+7w11Oufb4m9f0Snbj0vpHZQbHk2HOo4qKlxJcXLceuyqVwHQJu3Hrurj+LasEL4",
-	"BCiP1YWXAcRAO1B0sZxWoRz1BebVOXNHJS66dqRF8YFulUyHtjcgq6DevJ+1JUmzoHme6IZszU2djaqd",
-	"HdPd/kO1Q2UjuHxXV2vDgJsWa6NMm/Exq8u4+Ru7XUFhIV1RL1quo05/EjuBO+zoDmS/nMGR9JkNjNOD",
-	"sjg1LcJDLrw9yZ5OS7KnV8Tqc+V2+nrOp9UBHYzzaStZdJijdF9wzRZZYoxw+bZfmrILvMhb0XVRpsrn",
-	"o+qqdu3QU2avq9ovagRE3gUeok5EV/ptDyZ66Mcgco5eT/agilip4QiKSg4VKvVPiVoYrpmj9/cOE/Sw",
-	"nKDLskvr5qfW/wNPENAGbj1wdm9Y7c7wxxBn1Pl7igqtfemZpUfPEZSERRSyXEIQ794wKR8ZJHIwz9Qk",
-	"E1oPf7Qm8neX/MFwenhzXPFVroLzfHfl8QdCyH48zuxdTa/jkrtUWSYiiJj69zE9LTg2wF8HqYTR1M4T",
-	"uvWLxyE1CK9P8OYkuRXaVRHF1Hwe3UDUuC/xFeDu77Ar6Bzgzt0ltV5xpxmWJzItWm5c1cFBDX+sOGzc",
-	"xmkhzXSg4i0pM09Of/5EjrpPGbxtuwbu5FDCFfU5gePb2bvYr17F8KXFoqsG8R7DbdPFEW6fr58gZKtI",
-	"LBys32OxX4Xih4XLuO9z3OIEyIRtl9iP1tSrTONSP49VBhgbot4HPpJEM8hGoFxQBLoK6YiKE82mIo0Z",
-	"ORu5Bvy46bDXwphUIGoC/Y19mQmeQqtgcmQiFVzbR35hyZhJBXmk1p7E6NhUpTGUqtYE08Ek98Rli+rm",
-	"QwGgjZcFWcDXxD5S85f57CJ+MkvE03Tw00+tySMm9bCLO2FuUDiHBiBelUvtCwARt9jxtBqelNfarwrC",
-	"8nXkp3yDutNqtwbekG1U5vEH719oQIO22lhRErQWIiitprPGrX1xrXHboMXgY97G2lmTee9+9uJyX1Yh",
-	"fJJ97Q1p5/3tvfuXrze3yVjBIx23wV23nAYTYrsdB0ZGkU0NRozdfj2WCq2Bf2aWR1OwO2ZANQN15hLt",
-	"rrL2iTHPXPgTIpUu+AcJG30J4BTMzPiFcrbRPhrmMlJpKiLA+7IL7BEVoNRkrdRqUOLYYrKTKtoB688V",
-	"AVpihWuJzrZUlTPpV6M8DgU3rkUNz867m8OGJ6fdnQyk1yS5b8k++suow+9Gz0F0MF28tlbBVotokSVC",
-	"bwT6YgYHInVZItkoj24EEt5yyaYqz9CVHPOl/e3N9WUN+DtaIoJdQWm+kTLTXpmDNhKTBN3Kaoz6rxnH",
-	"ynJpkpRJtQhZLq1+X8FMatsBMxXZItGiw8BFCOCNOBYxy+f263jFzLOQaYXXU/sv4sEA3GaaCDtKKtnn",
-	"0CaZq4oHUSyIXp2dINwlQSFoO76zBw/sv+3vMN7KCyfdsNvt9uVcJRLoPnRJtF1ScLAohxS/Fq52GNV1",
-	"OXu7KvldEHvhquNgAck3jNMqAELrZqQjPlBBOsbIAhX0gpjbJ4XMZ3aRWvEFIfz4rtFn2sSnrZgRacr4",
-	"nGfobUB8D3y1rU+TTOXzR8uWTkklhdcr+mdxgcc0kvKHAZfxwP707rMBMj8heV0ravJnArkXyZSniJJf",
-	"Q8pewwnVgEX3q+0BEGh9czuDFbz90eC4RcWgbkX2V8ih+bII+VJMLVj5hRhNlbrRx0gSu47WeZLogtjx",
-	"zdWvaL1jGQ0qHZpMJDe5M9FFBAUsED2S8QVSzoG5rA0iTMpym0yLKBPG6nXKEuT0E5jgI0HJf3ENU8mm",
-	"iTSO70gblblCIcRDRCTQLjESsI3sOQV7WSZ4rPEc8Tig3AkGpQnwqHMFse1lBUiVjBfJRWSMyiAzB4Ji",
-	"SnbYkxKkWHZNyUj8wqy60cBcXQTib6RaYIFTHyUKKQgTqTIc9xIPmRGwSJ92u2wGhbyplEks0qTSNUp0",
-	"a4Y9iuRW4ItPyDm9NhZXFEMtJ5nCcm5mC6U9FTyGutiktfHVo9fuxW2DdKfd85UoXWPxugNdVlCZfgjU",
-	"6F8iQk4pWhPEe3/iQIY6H8E/3JOVmhWwFSulSOy0zAAV4RDp7r0iLoDDct/rVKjrMXd/J4yIP7GfI8Tn",
-	"qqg4KqZ9Onpl25ib9biWYieFAJ6gXYXQCbDYANIjYXFao84/HA4GbUkkpFUPtLeiKxCy+opnuCXK3V6m",
-	"2IBOzKX9K5fLVYV4B8xLt8S8POIxc0ffetjL6tgOh3zxVEdWDt5xsySTKSGRvjECgTai7PJ2WAeN2L3E",
-	"OPMLY3nHN/1MJ3dA1pV/13R6xJqo7qoJ3CFNmv3anudELXJvXqRCh/b4m8DFLgNy2fTHTkExfwy2LHWo",
-	"ob4hVFLQRH0dwjEbQroaklXlQFflsGk6BNQJFkPg5CZztAda2LPOrwvvJW4XdeFXLxmuaImGjxO7gK9W",
-	"Q6/gO1AReNUoXKnEekl3YG1proTm9coxnK92qpSMFgIdn01FcdBmAeBOYvxyZ6sf8avlrH7P7keqEQEw",
-	"shFPuYzAJWlHkkVToQ32qMNeKBi/kCapDOefgqfkSWwTsZtnO8OhY2koSStI+o4c2WsbEpcb+p1yM1bZ",
-	"jJHTxKHkqApHWbzKXr695gpvSdOlU2SiZikhzsllQ17kZmoHHwFb+2hZqqtO3ZYp9t7Gdbco/BKb8629",
-	"z1DW8LuP/38AAAD//w==",
+	"7L17k9s2kzf6VXB0tipOLUejudiJlX927Njv4zeJ47XHm914vCOIhCQ8QwEKAY6sdfl89lPoBkCQAiVK",
+	"I1/i9VZqHw/FC9BoNPr66/e9VM4XUjChVW/4vsfe0fkiZ/DvizSVpdDmn7c0L5n5R1owqll2oXvD3ung",
+	"9MHR4Ozo9ORyMBjCf3/2kh6bU573hr0xz3Mupv9G0znra6a0+e2dZoWg+bOsN+ylpdJyzoqj89Ne0uPm",
+	"Ek1TfU3H6cnpWS/pCTpnvWHvIp2zXtJTmupSwU2a3+KVgi/YY/sa805R5nnS05wVvWFvUjDW+/DhQ9Kb",
+	"MZqxAib1kulidXQx0eaW972MqbTgC82l6A17r1gqRaaIlmRJuSZjNpEFI3rGiGDvNNHFqt9LegX7q+QF",
+	"y3pDXZQs6al0xubUvG4iizk1tOFCn5lZzek7Pi/nveHZg8Eg6c25wD9Pkp5eLRjeyaas6Jlx/vHHH0cX",
+	"pZ4xoXlKNVsf4YUiL58+Jg9+uD8gVN2ozcOZ03e/MjHVs97w9P59/0lDNzFF0ixoQedMW+rYJX/28zPx",
+	"gprH1r4vCMV7vlOEZ33yx4xqklLxnaEWkYIRKtSSFYpQBX9qc0MmmSJCasLecaXNoLl528J8w6+zffGz",
+	"rOucHpwDRd2fJ2Y22jBYb9j77zeDo4cXR3/So/+5Pnr7r//SW5990nu0ekw1m8pitT7T30W+IqWiU0bk",
+	"hOgZVyS1N/vx/1WyYlVNwP3eC8f7LwWb9Ia9//e42mjH+Ks69l/HwfzCuo3jhrUO4YatgH7dvv8LWz37",
+	"GT7+tJDzlm8vzQLO6GLBBMsI1UQWhJr9g4PRfM7aRjMxb43uj4xqdmQeja7Ls4zNF1IzkcZpckFAIBmC",
+	"rGRZkHQmpeJimpBS8L9KZjYwDM6wEVOa3KPk9etnPxOuyFTK7Ps+eSoLcnpOZrI0rEoKIxbIkusZ7HZF",
+	"5wy/cSWmTCu4OOGF0pa9yZimN4SKzHD1jIuppZAieslT9lPjLfhmau5lhR8VN18+Pz3tE0PoK6HKNGVK",
+	"MUVowcgNW+ghDG1SKpqTdEbFlPkPJkRJwrWyQ4d3CbYkZgfMF7p/JdyioPSrViWg7pEh7yaJ0b69/p+j",
+	"/69tWwFbtUoQw76HFx6O8T+N4PiVz7len9s/5JLMqVgZ/iuYLgvRtjNyeEE4vIxNaJnr3vB0kGw4R046",
+	"HCMvmWLFLTWD2rQORXXb4dcjePknXJdL2UmI+XN9i/zScnfp9cHMVS2kUDUt6qksRQYalBSaoVZFF4vc",
+	"nPNciuN/KjPYugL2+y9tAtzddex0NPPZbjK/euJD0qDU5Yy5073f+5C4oT+XW0e/KOQ4Z/N/bZ9FpUHK",
+	"LDjsr4XU1xN4uxmNRtXxcsYKZkSakESV6awaFTISUxo0yIL9dT04+b8Xp3+e/cf5H/f/88F//fDnjxcP",
+	"Hw0en/x8+iTQGc8H50Yt1Ln59HOpyVP7Sbt6ZSGGN2wFitDQTma4PsQP3cn8Al/SQuaW2Rma56zQan9u",
+	"8XResCJFrf7N/UHy4yA5GQzeJr2CcmV24Zv3VgYNTwfm/xL3QG94f+Bua6r5J6eVml/Ca04GJ6eDwYe3",
+	"O1AGZ9jKf/ArkOIRzV7iYh+U87i4pTnPri0jNfguPJyNjIN7++QVY4QVhSxA48Z/AREnnOWGFdm7BS+Y",
+	"eiZ+pitlBDZTRmfrDXvzUoE4pZrMpdLk7MH93oe3ezPyoGLkRzQjL/0sNrFyc84HY+SQXHIyIWaVCprq",
+	"PhkhkUbEyFJFGE1nBIjVJ8+tyrSkymk1uOBoMb4W9JbynI5zdtCFtwYp7OdUigmfluZACtbfDsCtfXUT",
+	"kQJPC3OosWJvOXR/cFYt3ytW3PKUkXC+m5exZQaHWc1XYE1H5n5vFP/u6PukUhYKs8C1m8tqWuZOWaBO",
+	"DAS8EvigVaYLPp1pIuSS3BvVHkMttt18j03V3n0c3grTfSzFJOfpgaVJpUxfc3G9KOS0YEqFXHXhN4m1",
+	"L7giDR3cUF1pnuekKIXgYnqHk+5hxWF+xlukQ8scDiclzOic/SqmqlIhaZ7LJeGa3BsZgo6IoisF2hqy",
+	"DN2BdlfCEo/cG7VMCTnK8ELBMq7Vk3czWirNDqvbpPjya+bf3jhj2C0TZosprcjcaKL2CaNfC1KwOeWC",
+	"cCty7H4iC1Zwmd2BMU4rxnhBV3MzhJdOK9/MIOsTOgxr/NY293ujtU96GUIFCBK0IuVSENBjSM7oLVPk",
+	"3uiGra7h0jV7lzKWmUfrZ86y4FozAWfOE7MUH0UywCKDuLRb0LMAfNMw9vWP6cnklMKgCpbKIquMk5rH",
+	"YEFXuaTZJ5UKjfEfThjAi8Hi3GHibqk+ijGCU20zRZx+Tma00tnhkU9rjzRHebgVaZ0guTdqfLU6yttt",
+	"mKeyGPMsY+Kgi7QspJheG7nAhOY0v77hzaXiijCRLSQXmmh6wxShxEUZjMBI8MwBJcRoXlreMHGHRQyU",
+	"uWrOmxcxPovDLWX1ZrM6oPWTcanN2ev2lPliAq5DlcoFM6exVflurVPX/ArH6pJr0OrkZALLbh5yzGJ+",
+	"L9WCicyq7/9gNNez1d3MVh/lkTe7UAW/HSPKRQ6UWLI8h1HWfcsvGdqxH0kjNGdRgZ9oMmpTizGi0NwY",
+	"FYOWP/dn1dPg8H8tFoVMjX06zhl5IjTXqx00xGBOh2Lbvclh1lNgSPGJMTcP7CjAN1+DJRsu4Cs5Z1ad",
+	"MEIS9rQxEWVZEMUz1if/XkqNgUNvIGd3sBoDo9/Nl7wCS4o8sYPbbP7XZnIge3FPImCA4AAerg6xaNQi",
+	"rbf+Pri5rKPGPIXRYgg8G6b2ceecKv3aur/wHusPflHIrEzN+AgGThYFm/B3vWFvkdOxulY31zm/ZfCm",
+	"fh/Wm2rmgwWWCsp68ZdcZHJpY8694YMBrIqRyL3hm57WClhA93ZxrplhtZwMEDVE4n8UJcqQsJs318Yv",
+	"P53mVB/ax9WbHJlfoOZ6KeWvtJge1pNlteJrLeV1Dm9vaKxjmYFdDD9ao+mE/MYf7U/3k0DZsU5He3aQ",
+	"SynJr3YYm5ZhfdiHW4oNMzaLAbbzR2H7bix/MCN+D+7/VJxfnyO5NwqMBliFIC75USzuIOZ4rZjW+brn",
+	"JbgFxj5mTBB7L6F5wWi2+qRWdmzMh1mmZxqUKDe5mgKVSgV5HAXLGQ20rIYXjqez3d1wlQuzvuQHOPGr",
+	"DKFmqphPvRn28nzuT37VG5oj35iwmHJG8/z6hx96NTWgEeE6ccrDDCI7oHyBjlCo2+qDmG/QUBzAzQkZ",
+	"F7nhvFKkMs9ZCv7FwQ6rGlCtPe7ib2kS+qOIuZBPu4m82gg/pbyLD/UjxW6b6/DKGMSg8R2A341BTqfs",
+	"sePlEwjV7jCTajRtfASeUhj5a0FLPZMF/59DG8Q2+Fi5JppSue60qMKu+7PNSWjuBvPqFiYNRnoYtnku",
+	"gzmCRPXZNOGEyb1S3Ai5FAmZc2VGmiWkYLfyhmXmIRRa2ff9elAslja6KTK2dj+M+GOFXctaeLO27hgM",
+	"JPFYYJ9cFitCp5SLzxVvDYd+wGDY5lm7SAVXBHiB0LEsNZjRFQ81iHOgCOlrocrFQhaaZb+xjNNLoM1B",
+	"ecF/4HpuvnAN5A9dK0xkMFdQ6KkiTZF5BwvmfigU/EAITJVc4kA2s0N09Ic3YsBLvTbv6jPN9PxmZp/3",
+	"edsEWUhaWRRywQrNcX0C50nz+T9mDENsTsmHPA2837yoSxqcLwOIvLxgxOYaKCYyRbi4lTxlimjZJ8/L",
+	"PCcchk2m9JYRIQXk59UyU8/dB9+4LyY9UeZ57+2HepFB8/P/JcsCgoY8IxObkuBCF92+Db641m/zrGP+",
+	"3bOfDZHQr7T5gefmng8VH3d6/Su8+UOsSOJ9uz33nap4h2q7TJYwhlzUp//j4SXYLQTp8KyOlxvEyIQV",
+	"GptncsltOmuVOvrG0Le2wJaEjt3smz2xItNPAtZ/6/lWjv/JUh0kPT77eXvxAwzFibw3NYvkbbIhr/VB",
+	"La8VHquSW6OprX5Yv3IV3fELWx9gxxfZ8BnVdOPaq4QItjQ2HiS6Q06sZnPVOaEUpvwMHzmptkmPFgVd",
+	"mZ9nVP0mCxYVCmCW+qhiFf6dwga0bxpLmTMKCRyCvdOPy0LJIj6pUQo/jjDpxNbvwOuQmyWKuJwaQ3ht",
+	"lz/YIGAaHAl0rY2nmugG/nrld3MrKQJmu2ErLAqgacoWVg4zUc6R71w9lAvHBR8OOChnRZR39Kxgaibz",
+	"DPe0kfYLqhR+pM5EeTzv3RoojtbWAWQUzNp5wYV+cN4L0tcH6+nrQR5qbFn9WJsvXsuS35ImH6a4xg7A",
+	"7gedCyDGSQIxrKU5UTmSFj+7M10aXOeIZD+f+IICP6so7xkWuHQkhBWlWcbNkGn+IljpCc0VS2J6Aebn",
+	"Ai9WM6kzSZV53CTKC/yFThnwCrWc8p1ySUAJ5olKkbI+GZkNNzLiAHRfqmkupyX7TtVE092YoJJYp8G5",
+	"jhKrbcf7+bWSWLUIWqSd3SVpWRRM6IhruCs5L3GveZKazTvj6Sy+SB+RYpWId+nl60OVyhq8M6NZgd81",
+	"MratieNbj5m2xfJji62aTfy16nlULNNqpVJZ5lCHRTIZOWhLVNzZq3LsX6E2FAspiAASFd5OluYkBO0K",
+	"3Fd9cjljK1jRlIqU5eCvFhlUh2EGxs6CFtyikYFBnpXCxZpQnrMsAYaVeba7dvCUckMzeGcHFWES3L6J",
+	"ZsyN0ZCJFiwc7R6ksI62SPEQ/lBz1Uhh9GBrtSRYWsTNmVncsGxH8vy+YMJ+owN18BO/tw0WqFMa+WlH",
+	"bc0sqCBkaPBMpcz2OpRFxsW0+6e5MnQyJ+CSQj1cRbK7nn2Wb6tVa7LN2nCblEvaNmlMNrSXCGO5nD3o",
+	"DRMa9cvwR6idVXH8xIYmCjqNKmiPZyy9kaUOil52Op2pNnS2YmTMiJYJiIglbBJfkmjM7HV3AAiV10XE",
+	"Yn/JMl6wVJPXL381a2rlj3fs14zj8x+bFXxr07RVrp2+Ze+dlDlZYMryPl/sYm2+oDyLWpzOoKxGnQTU",
+	"ijKMXcdXTCmOnrGYD8SslXN2lQqLSuqLovAFbTY7z5wq4b5I7BPk3ihV1/1+f/Q9kUWCprsttTHPLHIq",
+	"Eq+ty0LTPHh0vLDPttv0ofq7cR3d5IiZcuN954OHD2JFnCH1S6B3RYgoveV+m0X5BCbIxB8SxsH0crnn",
+	"Ixv6HC0KecszVoxgO1Ey+qukkPkwSqzCVVNQyaLgKVN98gfXsysxGq/kzcio/2hmg1PTx1PNG7EQYIDF",
+	"LnUWMM/WqoOj04EYinVx2KR4N2ZjOvpkurgpnQYCrhtaQRBejcpEbosb4pI+1DYHtvhwy/Fc6kWp/91S",
+	"PXJKw++Yzquwmh54fpTn89GhBuEoGpuzdPTOCNeJWWEu6kwRcTB0qHTut5Q6J72/WonhjuLEjaEUXHuj",
+	"I4CwuDtRGpvVM1J0l4LXzXo/9jviLgLvo7Qe6XWpuZ/jOeJhDtbnrL4+//1vV1fq7b/+m/tHdIXqbuhN",
+	"G+uJu3NHn3CD/PBgO+kh23kvsoMM2UBxKOJi2bNFRB5cZFmBmBayIILppSxuFLn3+NnPL79HrdoW85A5",
+	"XZExQ4fJpJDzPrkQq4TwCcnZRBNZ1rXq8CB5WFus08hmekqPJsP+cctSNdTuORfuz3UdvJZS2ub1WZsY",
+	"OObMhqRNe588l7aCSU5AX4bwb2PWXbZqBxHGBB3nzjy3BwrCMbQ7IW8wtSd0PK4fIfXq5zWymKukFJrn",
+	"GMJewazxn2aqcs61Zlt8emcP7m/1TTBNnZ970/b5zd0XbDdPkN7P9l9NqvzCVlDMDIOHQmcJqCwFTTXD",
+	"GFvAlI6TWkT8f19dvRsMjq6u3p1Mrq7e/TBpYc1aAvHGnCF/Y5BGHD2doxtOFn3y5JYVKwsu07btNmab",
+	"mK/W99MPm3ZT0kO4Hvuz4UQj01rkV9YCBQTCyTmu/1kq7WKVCSarAUYOXSIQT+S4qBLBWgOh5hNKy4Ui",
+	"RnxxMa1ihbyGh2JetcVzvF/U0CI1Qd5Z3BowU7xhqz55Bt4ItPVYhrl64FDtos172IIYXMycC6NRGsOF",
+	"3jJHmU7v3ftQg4DfDVsFkT6/YNVwW069uIraiFZ09cPmHUQ+Lcx+groaV75rgyGGFY2FZn0Wh/RR1UYA",
+	"fkNbOLOS1rzE8wWMl4LBRFnWJ7/a/W3YuHKkuZj3jqPDwl2z2tspBIIlwNZL6cLBAzjykOfg+xyzXC7J",
+	"YI/xbI/K3NUN1Qy8eALEmBGqdB5DEkxUJlclNAlRGhjILJcxYuY0nXEBWiopGG2E/hCiBpCYVC+Jwuq4",
+	"a1V4MOnZVOdr7y0yF1sBMiKQDr2kl1qvQwP3IFb9vlYLvV5x2w6k0FpQx4UqJxOecvMuOPLgYqNqK5p+",
+	"uA4C464oPhVUlwVDuXPtKFVITXEy5qrNxLN/1cvN7cVwcnOmZzKDS1ZZBl5TiteKQY2Qk9eO2nbd4GL1",
+	"KrtDrtuuoacTXJ7rRSJtWbzhdZcT3rhcJdSHgYprwVimrq1zzuZfXM+poFOWXY9X15h/YX6Qi+tyoeCz",
+	"Str86JCdWnPD4iWzMQ9qYEjtlPnTSOQIgUnfrmf/7I6Jl/RqYZDI4WrtUiy6BkFZBZnGjMyoyHKWkRXT",
+	"EfMLEf9awiVyoqvgsy54m5q9UbFOt6QPRZKGumgFzNVsNiXiygzYxZ7Mai2YXOQsFIHBy+8HsZLq5Twy",
+	"VhwbYg/Y498X8m/XYdg7fYG0btUWsW4ayFxlZ3bLIyhYyvjthpQ8l0Bg7+v+Zm3TOFtoYX7elRoxLc1u",
+	"1zTMtQomlVSM2qSl44TYyfmUszx70sYoGHrD2lOscLEgU2u7xAJ1xbgXfkqIh8I1ygjmyN5NZ44Mj+s9",
+	"+blBcJzNZgX4/xR0X0+bV9kkmfJbBkEEqiD9LzMmlhH2CaCs0htG6JKuohmmcf3bBXEh1blNudvm3zhq",
+	"/BBxdmw37FbOZEN1s93tsnF7wXHUampj0B7s64uQfM78FmxKNb9loVq3KORc4lKZbeOfiR56BaMqHmVa",
+	"RXmN1AS2YkwRrmNZrnd1XjRY1sJ1OLbwA29lXdZGVSMFM2umNMIlNKci3WppOtNwUyBj3aoyO0H85BfM",
+	"mk0r/NFsBOF3who/b/Oce6K4GcSoYkEuojIsQNhixOI7RCKKLVmHF/mSrhSRNyEXypsIvzUGbl8YG227",
+	"uybx1vAW38z/Nsfy1ox8F8zbORv/q/Fah+N+ao4uuw2dnzqErKm7OLhL4Nnowv67+AFDjIqt7AJZzob/",
+	"E49CSsmci1IzMmYzLrLaRDCrf0nVHlO4iwu+SxWEQ9yIycAxm3IEALRy0PpEEzz7UjkV3DCMJuNVa8L3",
+	"/27f+5pSb52uluyhlKp7YgN+bDkMohUVFRh8wwYP6qo31lLcr8lk89TWUopf2GpbGcUNW+1UQmHu37N8",
+	"AhBbvpVOdCmd+JVlU1Y8ETqWjHchCDO/uFHncHNEp5jHq+Z+nzjn85BkMs9poRLC3tFUJ85XjSdIISHh",
+	"FnIaSYoJf/DFIL0x5OTzQd+ccg02Pou5LOgG058JzQqWNebW8fSnpWLRKVMyNao2HOGICwd5+blUiiyN",
+	"ASEntvlImD0Cl6VPjWW13GWjj43kUow6Gc+t+vfFWN4yMrDZi1yD+q3AK45RAf8DIP110rq3n/IumRfl",
+	"b0Uf+1x3ksNjbe4yfCfGQ5DWiFYI2mmHg4lvzQiEL2Datnl/EgZXXKwl6uuJutJQ6Yt/UxYZFzR3H16P",
+	"orW7GlsCSXFz9ul+XkDn+9okggO5AlXAH+Bw1C8KnrJOgsIIAuBjKzGaIgAkwI9rvuRdvGpU9/w6hEY0",
+	"bu0t0vIy6gAEhYQ6sWm015/ICBhnZDebr8oZGSYaWS4tBagtUpjtuKSrhIxARIyMOmNutuQZATMgmnOI",
+	"5+fDkvAtFZqccMVoExIiP/DaINE75v7Aab5oCVr7usjW86D9UDd04czunZzq3c/28MA62BlPCwag0bsf",
+	"7nh9/Vhv3UcHP8F/C6yDuDvy/fYtvc7FYK+sZEmWFHMDbxhbVN2cIC3Coj8oMmWQoAq/QrXZLSv4xBkE",
+	"4VjuDzyzrIz9oba0q4nlrjz36UV1xjR6ddQ715pbFAqUBhDh24+ReRSWpuxeFxNRvCrwpg1VyPhGkBRr",
+	"XsnoWYj63ON4vVDlhE2l0pARC9VgeyQUHDbKFv1Eqy7kMHKMlmblpxeqU3SVbp5RNKi3d/St6VZZUmQA",
+	"P++9YnOXlYbiLcJti48H4pO4/93pzdkujjJ84ytNi3ZdvInJT8ZsSneI9FmYsDYxvxZDTGzcr17FhYDM",
+	"tUJa71elNY28FlrAyihfEgWOAMwIih6v4Xvatm5N+9e2AMB2LgBDKZZrhEwj2J7BxrBZZLhmIU+EelIo",
+	"JtwKBJs6dlj5kqCYXpFT4YWfwtr5QpbTma/FCYmuzNCgjGhRYEsxmse1mRc5FRtcR5ob/hBpXmYsBupC",
+	"i2Jl9tBvUuiZiivRM1dDCZ0n5nCn0+mckFGarmwi25ZC+9Ot7lv4Qr563CnQkso5C45meHb/XLmX0X32",
+	"s1XazUaCr+Cs1xLm+mQAZxouto0uz2iRkZQuXOWPBcCMpfVlssTMlshYRTkfR+JADVrVJ5KsrW+Ua6Gc",
+	"a98aQmZT8rAo7DtFci5usNllzmimosWDmGsaLei7EISOlcxLzcjrl78mpMQU0hkjRZkjDMCoqq0bYdEU",
+	"hoas0bpgBdWy+A6hLG1vnN1KAD+00unONXofv/wtusgWRypG75dPH5OH5/d/IBa2imQyLV3pZENe2ITE",
+	"jcUpPnPxQwXTtTWHcWuOw8kgqhi4zmodUilw/9mWYrbJo1kzuGLRUowaU+Y7VKtXySbb7bUAhWyzM8be",
+	"mBCaK+mqsv7zyO7Ro2eZyzaxiOlGpTKahrFoqLoBYs5YvmiS8PTHFuWibNEh/3F5+YLgDZvF+v2HDwOx",
+	"dR5PsLBYam3R6BKK4JayyKKlER2zlJ5B0t+EM0QBueECyGp5OwEcxUqQy6wugsuCHxVswgomUrazomFd",
+	"LzjPAFPK7oIE90/ICLG9+jKMIu1SdmUjdUrice3Q4w1VYbaIHx8Txw5mfl0uVa+gwfObEUHWorRRa6KB",
+	"Zt/8NJIdlVW81QwCoS+2MOOPD847NL0NF85ToDms6PrY/kNtuZnCZmVSZTam0hRLBzcGGaqy3b9BmW6f",
+	"PHcpLbZQXBbm9LKWQweveps5V3V6akqABzEJYDGVO0fAtxtRYCMwm8JgHigqcCqvwAt7lPCqQ3B8BWQK",
+	"tSIbMzTDN3SzBncrbt4DuqN73XJlzkMJe0bGq61VzHtUJu9VXoKbtENyLNy3S9rtLSsUU9sO8SA1G/YN",
+	"bBHV4UiOWa9+L4cmKggNy9c1ZqtNf6sI2xbbRviUnRzh8MSe8e26eP2aIt2nH9FRHiLAby+omkH+siwg",
+	"FXGL57UzNunhzxvb77eYsszY1lgQbDuNYXXJvihW23XwYPuaP5eyuCFjlso5U53U6i7pYYChOCkwo1ax",
+	"fNJdCs2iyeke7sr5ZcwBw/J9nL3bU8sClvOlpjscx61OTaoNoemcYaogpEHb8inQ3gGKkAiLeu0cUwhd",
+	"lFJhm0qMWcgjzrFmGy1UtUlB8ZIr0Yq52WqdGVq9bcAk0CojdLqDeySnwoXRMYPJllhiwqrFXbJuccfy",
+	"d6w35L6Q7lnTARocJ86zaSlTnS7hlEN23iJ94llbQWFYNHsraJWxQ/aWeWpr9haOjd25rgE3q5GZZpWX",
+	"gE8Ia13hrmNaDIPsSMO/Fh/I5fCtF5F9cWLXCxA3YZv+uQf8y8lOwheq7YJKu03iFwoSFAgIwTDi4UA/",
+	"4WqjkUhTVO9TjrebaNM6r9m1FijizNCnsTMmxsRQkuRSTDucCQewdSuJEFEq45vbKLw0jwLHe8vP+bdB",
+	"z7LLV6V671Ht48+wqpYC/Mp7HPkevG+j+YfmACj3rr9RXEtss14rYnQ3YT+LNeE/Gsr7ikibmGDfOAGv",
+	"Wv5+p9xspKP3YWRhY6rVK6ITgvLsvTGODJea8cNb1ocvb1mR00VMCqzJABdj8yLASACsHDCKDNSpAEoH",
+	"YFAJaf0S4JAwbAt1vwCSazUY1CbGUs8QB1zNaMGuhJ4xXqDeoYw6zQEAGJA+AEiuXcg8GJz/2AHaq4XG",
+	"cRwWmwVtRbyUN37qUrDvlNGYACy1AyLLNzSUHdBQNhWAYk1AS95frAxhSKjP8fWZvwmBcn5uubkOSp9A",
+	"bAfa1QCsBtwPoBX4yJUI0iWQLzcDo8L01BARBFwK4NB8pMKhcL/GNPtXTF9yVuyLdAYBdoj6RRS6vbtW",
+	"wIPRFQLD5S6ArzUzxXqlmcjigdbHUulR//OATHbyRH/Di/za8SLXt0DVom7XzeoLEIPsi/VzO2yg1+ZJ",
+	"W8NKcjG2Ztlj1ZNASNc7706Fjm88ddpch405RMWIOZfn0fDVHwi5j0EJi8MdNPtxfqVIieem4uoOAE99",
+	"4mL2M2Yt7cCQU6CuzK2KNO8YZ0ppUXCE8W6ZKaNFzn2UB+s4ur48lyruDkKTwnmoOKhpCKasvL+qpahU",
+	"ZOpiY1FPBvXLOyYp5lzETAyomlcJVHzYUhmPp+USdhugZzYaxlU9vCkwLnznJPdBFMW+ezXJ3lUkkHG3",
+	"kfQ75mw6PLFNlHhtdJVHBaM3mVyKWCsKrN7wg/MM4rmvzuNupX2Xl03oAIjn4qPYcUkaQ/sMI9x1fFyN",
+	"5WBiRS5ePCPGtONS+GQbm/lN5ywjLiaTS+hVSXWbWr9DkBh0523Q7u2VLWEkdqe3tlbhbKH6S5YyvtAt",
+	"fcNuhFxCukA8FcsB5bRiM5iViwmZtdQH+57oYINE3Q1+b5eKz1XVTSCLtw2oDtaOeBsLm+C6EYs/R+n5",
+	"N29dh/f+zNUipy1mKpgbXXLlWroaPOkQlaoSHmybEuuWNVvc0qdKG3f7v5E9vhMIQLyBQkiL0E8FDBHt",
+	"01efYIyfN2ZnVxpspVE723NSMOYEcae87Eu5eL3Y37VUc4BqScbl6ovszdGpAsWN3yaHGNZR1LYo8um6",
+	"4FoAL5ZimsDpVpCxLCPZXl2CD/hnmWu+yNnvk0b+aHjwf+LuIq1APjs0DHm9yO7iu3SdX1AlrfRuhyEB",
+	"2fzqJ2K2py3hpC5eafGK5lyEnzn5VEA8gXRefUYQnmbHt6T37mgqj3yufg4Ylf3n9h9v3rzFt7/tBXce",
+	"8flCYtXQgpqR9qZcz8pxP5XzY0kX/CiVGZsycexeaAZXPa5u+OJILnDRjxYSgEwtMsfHAPBxpBfrSD4H",
+	"t2m3ERS+8Qmp2QoptC/y/V6wQUB9o4bsesRuI6d5un/J5+wTkjQE/mmcHSBybNpE6k1Q90AF3g6ZXTXO",
+	"xJwrKUDkv+mMKPS+F5Cm92Ervdyjn5Bcu2Ae1XCIomGX75RvKGRudvVLe1IyhDPalZT+2U9Iy/0Qlzxx",
+	"mIdeOjza0vrJsga7tP2wga99MnrGnLSvNwCcemQH58LuiKc/9o6SHd0qyR5mp90dj+PYP/AF11OyDtyf",
+	"GP3WtS6FIEvlB4QyzDvndQUJwH6OjQG/bVuSRyEN26HuQVf3rnzbSjTLSLkweqPrd9Y3t0bCQ3keKTT7",
+	"lYppaag2lxnL98lLL2ikV8ArRot0Rv4qWcHZPm9VOrK+rxaMpTPAq2Xv9B5v1VGbiL3Djovw9ruywbY+",
+	"kY2V3+LnixoKr3zDOws95B0mELeLJrnp2havp7yhCdvsmkdkcSXu2DWP3Klp3n6Jd99a7bUlQ0WT+RKC",
+	"JxnGQ5R3rrkTtU9eucrZRm6fr20smMbIYi11lP11/WN6MjmlTViTT5Pst0uRTwWneXafZHSlCJ1K4E4h",
+	"fTR+UuqyYImLMd63wJsQkc8ZMxY4eS6Xe4JPfw2hbvLUDKigU9jwVlELSfFpA+HDAHgHaaWhGagtVoSQ",
+	"SJlxib8prUcJ4aKickXfxB1keMnM8KM0XqzXFG0+Mx5Rnc52PTjMhqa5Kx0iT6hFPrD+ArNOqZzHumvd",
+	"treud2VF1v/jJIjqrIUHB+Fa4HEj2HK8ofRmur1kCk6FLQUOLln2AMX2HYs3B0HZnsWI2SentrWyf9V4",
+	"+d4NObqn7VqgM+y8Y/3KyGGYGE59fgrUohHwd+yU29tembpTUX292nStKNiFG1z5Huj1QMTtyOo8q5Wc",
+	"e9ptTu5u8qvayrD+QFexoGTLO34Pq+6tOmBnbyZaEGW3wI772G6yyG7euIHdOFsp8sJYuB3sV0rGZXrD",
+	"kL14TKAdVIOrtSMjj32+uS1cRn1JaVtIYJQwUanOtvHAnGasY4aLV4Q2pO56/dVDaggyLWS5wGpgQNM2",
+	"Co4PLhg2QIRY3+JuJ0zgZANeQWiX72ULtqN4AVYprjXAhitg4NeXj7uqXuuNEAB9KmxvYafVypWXfM4U",
+	"6AdtU5e3xhQzjEgewWBVxQLOD+H517fWs1pT1/JecP+ohMg82728N9he68k/W7YtDClGnf8ARMa2dnl1",
+	"D33g10PO5BNDGmNjrkIZDN3dGr3UCnYrb2rFgkkv4wpjA/HGefGec4tGa7eCaoZd4VjW0hIv0jcuFnhG",
+	"Utyhd3NgrPrNu/SwiA4wM5MuNT+muKitCPjQg/8OBWG2yhIKwu5mWV4Jb1pafvA+BMj7J7/RjLnYNZQS",
+	"FjXLC/wJhzA7+aIlXwXjpVUmnl+fNDdc1SfPgR1gvlDwgdBjAqtLj3KumkbR+f2OIdJ2C3ljGQWYbbre",
+	"NghAw/fI2FKuKKGDf73ZQYitNogL2CNxHd1M5ZYVGU91n4xAEqBXamSU8hFiRdk0K4xBjbyYGBFlrjtp",
+	"C7me5AKVYZqDFWSkg/cLH84h1cVgCCTltiBxFSoyFptPc16PDDfQPWcBUOOOB/B2OAAgndM1EGGvvRDg",
+	"rkWBldwJoUJcbWB0EJGA7154A06+Qfvw2IcOAkAQCTSHi9kl1ry33+zGbL8dewDLSVBB77kSpE0q57Yp",
+	"/Bq5YOeqMp25NJY9uGWfNjX7tYPZuTGylrUkTN97Qrk+yTanexuZ1qsAO+Hs6GIFVcytSF7IbZLoYmVb",
+	"XOKn+YSMQr1ndOdK530juyHPHyy428xi3yUPFHXPXVTZDpm+TqGFY2L9WDTUY2lZcL16ZYZjdTl7gLc0",
+	"ZwuUkYsXz1w9I0wHhsJogcmc+K2Z1gtwQtukv0t5w0TsveAYte4xd3MCOWCBGmY0INt12icwbv20Qlj3",
+	"7V82WqKckJXRQ+1D6hBDMITmYiJRUxaapiAfML+j9wtbQUvRXoJIofCQGh4fB/H6G3uP/8c6yL17javP",
+	"GDPFM2aoaZYJ5IfRehXL8z4BVdutpOsVl9jaZhCeaPcEBZwEi4nBjr8SKF9t4vdPdZLZY7Pe1MHe41ZW",
+	"If5+IMVU/0pcCehxRVKa5xB2Pr49cS0lRhelnsmC/w9QfUgeAanJVTkYnKVV52f4m43AI2g7IehZwRAW",
+	"EjTq6t6hJ8GVAC363i8w3ddYo/oIlZ7vEzcz57y/95shtPkJC2hcPqv72apo6nsj9iwgJYgeSOU1xENU",
+	"Kq5IViJOFTkfnJFRtI31KCAMYJ9awIVWEFcn4W2TeFRg+wRcCUAQ8+TZ2dlD584g7pQxPy5nMmdXAtGH",
+	"1U/kxGEfc0X+ZdAfDE7w1Mh5ygS2DLKMfLGg6YwdnfYHa6y8XC77FH7uy2J6bJ9Vx78+e/zk+asn8Axk",
+	"5s7ntFiZd6FoUYlPKTaUtqnnThvFvnSwbaEfgm2rYkFHqx1x8eJZL+nZ2pTesDfon+D35IIJuuC9Ye8M",
+	"LoFRhKDYxzPopPk/5t9TFq3YUEuzd04HA3PKQim/NYFsb02AJqJwG6EA/NMnv0p5A0X4zlhgOWIhIBNZ",
+	"BHXzRdvJEzqsL6SwgBGng0HbieLvO8ZH4Qi63+X+Z7YfvkW1DY6F3vDN23BZntUnSHN+C3ohnUJg1o4Z",
+	"8vuPwTPfTj9DN3AdvpBKTwsoRgOKJkATcn9w1id/zHgOYLdqVmpFMsDc8SY5YidhBCBGwpdQd86U+hxU",
+	"NE+dbX/qddDgfhPlH1NRIz3QoI30tyfHTqq286+9YR2zr07HnCvt7sWWANgBW7XmCFa3HFcpgpFyJ1tB",
+	"lLmI76iCvvNwe4BI6KyvS3cBq+MInSAqBlchwhI3H/irZIWHQBj2Ugeoh2rXTggj64GNfFVTv20TGe5a",
+	"xpuDTrWNhL1DLoHylW6jeeIeMcN5G2dlI/9cts8CrVwuxfE/bZ+sKnvife/3X8z/B2CNyun75n3YXLZ3",
+	"Ojh9cDQ4Ozo9uRwMhvDfn72kZ+wUI9atAP43ms5ZXzOFnR79xIZehzw6Nwq9UWx7NE21A/zy1LhI5wFs",
+	"srlJo0RZr+sSZZ47lRqLcwwtPBSkdW2GcI7mCdC9dlp0wMaEx1obRfkg9Iekd95FNDyimfPNwiMnneSC",
+	"1XdYhg91ECZPZTHmWcbE5xNa75ua/pu3H2qCzNDXkzAQYF7GvP2Q9BYyDlAq2NJvOysELACn4QiolUuc",
+	"+mMbJbjiNlDjwUQ2fM6lIBldAdLgqGLdESjKV4Ir263b6mYPych5+tk7rrQaoRJUF5W4g+xEdpaVzzI2",
+	"X0jNRLqChp9vfXzokcxWd9vke27ccJfusJMeh3TwjF83Tm1edkOWnew1zdhY3F1uW/d2FgQxIXAZgvl9",
+	"0bv/fPBw+xOPpZjkHD3k5ycdPvGCrnJJs0spf6XFlOFz97vMR5WLhSw0y35jGaeuh+L56WkHGVXbGC8Z",
+	"JEd8uQIOuT8oJo4LuYaedvzeRwA+tOpsxpoMNJ01hXdf0eP1nWfiBdWzXpuWsZlo9i1PIXL6hW+O887T",
+	"eS6rGX2hHPd/mL4Lux1jk02oFGk5dxeFnEvEfLR18tk/S6VDbwM2Za18Cd5jjTiO5l/YLcpB0CUW3Xnk",
+	"wxYj3/oLTmApGJzPwbfkhAjXiMDXGmO56pJWgBPYqgrsigktiE8XA8fJKnZ0Awmqnkp33D7JZz3sfUjt",
+	"PuRXBFEhq9c/ODob1PT6Gy4MEfwq07xXddnt/cHyVO6mAQDMzCc4+f2cA+ChHOMvpwOcfhBcOXn4ANIO",
+	"Eajlx/uDQRiANLfvOkUjgD5E+42C4zOTwqJU67A4vgmigeHTZf/rFJrfNJHPdi7UxGSI6wVi3AhOgNYC",
+	"4bn7sXHDVhsOjX/IZQioAmk7ZhBmLJiSe8NWQ3T1u25WQbmR4lOhSLnA7aNmcolD9c16X1q8zitR0GUS",
+	"gJpusMl+AVjMv7VwtybZU0fB3e2yIFHsgxXNh5TEwXGDLhvw/tywVeX8gVyi3iKnY3Wtbq5zfsvsj/1+",
+	"PwAsHfZeIWwqh8Q0coRNmfMc/L5jBmwhbIS5MlfvQBsArm2x+yDJqaBLm5+GCopNAf4muL8J7o9gQgLX",
+	"15GpdhfTWGvQalPawCI0+EctGVCvljTS1X5Y12EqmPbEustAC3fad5Vva7v8UuXBBq/EE2ydD4YBAm0h",
+	"OE32EzFHAvr/50EN8jLArIlJ+pwrjUCDB5HxEae/7faPY+OK6NWCtfn5bWPAbsInwEdEtu5wyLSGVjrF",
+	"UrrHSZo1O7vnuX7EmAVtBCtOTiujJqWlMsOwfuAg8X54auvn1k2j+823cG8dXg9O/u/F6Z9n/3H+x/3/",
+	"fPBfP/z548XDR4PHJz+fPulViJVngeH0opCAM5Z4X3SV+m9pBG8+dCQD2emFOUI3BjLCSqRv/ppPJ95f",
+	"MprVQXZzJ7d2lO0FUyWCxMSV8CciU9DpXS2YQGTOl+YRbKNEMNxW6egWsNalKa+JWPzcwbyMe2rS3/yS",
+	"d9fUvkKlCRibeW7PjMKxr85kX9G+sZ66pMC5dI5J8Ohgto8UCWaVonkLHlKbXLjeHyHI/1qrJhr1r8Rz",
+	"ByajSMZyps28IKHMSHFdw+6u9ULzfS7JK3wdbPp16rhtfyVq5Qn1nW+f+rb1v239L3DrWwa/k5nkkrUX",
+	"pW7Dp2OTCUu1i19gmZwtaMXMxMR1R3ZerOVMkgVdKTJe+V6kgOZhVL0qtRGSVCFdVV+J6t0umqFYhgCd",
+	"NpN2KiH7kaY34NVDLFsbhpnRIoMqAJcjBTkTrm4nyLsy918JSnKjAUQwfckUSkmNrQcIxFbgFWyI+RDm",
+	"6jV2Wcmux6trzNiJ5kUoH5m85Iewzg7pT7MJRQjru4OO3Wgi0ynG8U1g/W28Sl+qoKtFer+ze3O8IjMK",
+	"1crtMs9m/hzTnBUbskL/sNABBVPYdLXRDKJeCBi0BwEc5zFjgiyoAscPAD8UlAMomG2ntZ6xgMPZa6vA",
+	"o3+DnfIpeamWEwC6JlAp3tMjYBhb64DJd2VLaeiCFSkTmk7RB0bXuYBqizwApciswM5qwAMJ4UJpY/k2",
+	"Ude/Uz+5pjlTyZQ/2ABVsX8lbKsGFbKXQ36p3l/vbLd+AFWMdqCTw1LDkO+H+8nDQXIyGLzdJd/UjOjS",
+	"77TDHSF/l33x1Qv2mthGHPxQrlLHkuubsCG00xlLbyRuy7g96nHroTuXwg510NnNtTV8/fJXQKJ0RVtE",
+	"FqRcTAuasTW9EBs9rGuD9EpYTfGxHRFRTKFf6aLRPMNtULNxje3LlXXzK2gybKHShoRr++7QLXkl/EEj",
+	"C01zfKWayaUFGQCT1dxc6b5G/iwKidseASXVDcKqQcFeMcd6vaqXsDk8r4TvJuwSfXHg11Vfk9FPTWpg",
+	"L2jbEYBMKM9Z5l9xJUbhzdeCsUxd25tH5J5cuLYbMLfvob7rkdQzs0ZoDdCxknlpS/GgiIrcM/8Ds8ml",
+	"XBgZ+T0GV2wCtNMcvlOuxTiRBZ9yoVwHCTPmK2Fe7woYwTkAC/qdIqP3j//x5PEvv7++vH715NWrZ78/",
+	"v37284cRInIbpmUALjSquhZAk7MbttDtgXfHJ6+QTb6opOigaYYvVFvJsqCLBRRd+t0H99X7NWx+wt7Y",
+	"8/UKi0LuFIy2VNvdutifGnYj49qpMCi/Vs3nxFEfbT6Yenq8oKvjfr+/zzwdd0RzqWz3E+UAXYx0+5Z8",
+	"/RVHzu0x2H6c+vB42jiFupylNgJ9/N7+A8MoGuHaWlKZqsA1HkT2ELRAfSCUp1JmZAHQZphpxcWt5Cmz",
+	"RWo0zzFHyR7KVEk4c+bY1o88s92mroRFOCJ6KQlgEVSN+Vx/JiE1WdDiJjhzyMgOEFCm8MeoLwamal+4",
+	"Lo3XqvTsWxEGEdvGpFR8B9k3AKpkq2DtIQ8jzCTGkAiUyvhQM6DQ+0izp36vKdlags8dUV1bQF0j7uPz",
+	"9YXGTtC64MacALXgb5OW2SL4bW34v3Y5DgFLqBfykQNBc8ifvUuXRi0kwqsEbVXtuWy57K/N4XJX8Xc+",
+	"OK8Ktp9LTZ7aT9r1KwsxdJgHQzuZ4foQdzhzXuBLWrK8Wma3j0z/Ql1IRjA66eGEGvD6uvAkXnREHEmo",
+	"vLYLzd+dltso2rcKvZGZNZUaXclzixMKslOhguvU7DnTM5mpNVPjSqBhsUQ4pUKW01l1NGBytf+8e3DF",
+	"tHVkC3ltf7y2P24o7nsBo/8StVk09LbqpjttFZjsxmTROyqddb3S9YAP1MrFsT3ad1Ut6wv1TbH8plh2",
+	"UCy9zKoLqy5qpT2b2j3rVgzaDjK2V0yZZy6XeUZFltvYPgQEKy0kCfs017RAcHQ4cTkkI6v4gRZJS8Wa",
+	"mirXXllNyMgmBYycjgqODGhEIAsyKgWmbY6I4kZxFbIusH2XUPDX+Aij7XZwMhgQOYEgAOaRWuhYO39X",
+	"E9M4iBCDIlafxbQl/QtH6IMnFTp0wLAFrgIQNAdRDxmHms0X5o+zxFdLu9LpymAGoJ6q4Pq6rHhuCA4o",
+	"z2GuM4hXqwtDM5aRgk9nGhRQculx1FxGIrvV1yc9zBK8wCEFWYznFXDD2f0/gVLY8jd+D2Y6emg1YKa+",
+	"WV44oQxTcDF9YmlwkjgVEelR4VYixMNGtY/Ozc2P8U3nkINZEfSkUYw1qMioYxSzTD0kBVOyLFJ2PedK",
+	"cTEdkudWgfOB+Hu+9xn76/rke0dGeTvtktb5BMrjWuiGt7xCIOk25Ayj7zIwggpEEw63ks2wGTv2MVTH",
+	"G52hBuYO7lZ/aZditebeaStac2WS36At9lGtETbfsmkl3DO5o2oNySxHucORjB4n6y2Dg4LC3KZusHxi",
+	"tBrXV8bc1g7qGpO5r8xIMNN8n1BU9fi3MO3mMK1vryq9a6ZzaPaiSvpZSzCUSzE0qw3B+PqCmwN93kxD",
+	"Ai3Bsotv+gaDA2gU7HuHmIhXQsglkaLvgrdoONu+kr+LMDEJMP/tGc/XE43jIdsG8x3ITrLDcLXetp/O",
+	"Lpk/1bAOFbL9W+2T/z1hW1gRVF437Mqm8A4O9lbpfVnbpBa2yLbssU0j1Xrh+MZcnLj8DgdzaIU5gO72",
+	"NfeDtZr7H38Iau5PTrHoHjr6QwiuKFaGuL9JAcCLJ4mr13ncLNaxa/ASFKlBfzAY/PghBhRWV8SDABz+",
+	"8TNXi5yubHnOvX95+PB4Lr+3Pz5ZKwhqqHu7yImQ9i01pSGzfNO52o9HVefjrZtQy0W5OEC2xLisFCwL",
+	"qGubVIsElShjb+Q+FcA1TvUJvVKk7EogeqqxqBKSSRsbMZyWeHMf27NYQMMGVkQmbYOrKsQPJ2vVGBP6",
+	"D4AAoVfCHLcK+l/al3hE9JlTGi2M9FiWxsZ0mVPQVxNzP6DTprPu59gIBCo1JXoQFM0xEfhKjLRcXJcL",
+	"Be54JXMLWAu9IcrcNrYb19IbsF+unJDRi99fXZJYqssGH+ylXLxe/L0zCZp27s6ZBTvIISDXt0yCbw7f",
+	"bw7ftfPlUVmryW07VhzSSQddDiq6PPYV4hNDB6kGzi5BVSPDB6CzA1fa3OZa+dRwsYT1slKFZ4xru1Ol",
+	"1bmjKyESWi1ANhyb8Hd98gIydpWmK4cJvgRcZf9pC/0aAL9nyZWguZKIy2K1TiVdP2PzZZ+Ra59AN3Fb",
+	"Zf4vhoQHgw/GqR8EOdg2MDgAarDtc/KZIXojaF+NW9YBWXKq9Gu1/uKwEN7S5EUhsxI6EBKLpgNMFsVz",
+	"ARl+2NL2X9hqO0Cv4etv2nTMnlXaNe0I5R3szXbYXUy3UhaOBGWEkTXKWKsV+BJ5pbELDeHzuTkdNDNy",
+	"CAHb09JIOJna5g0gouB9LDOCZGaWjSPwLiSUYoxEZqtmr+effCsUaPPKBDGMmZHRz9iTHZt2BSlIZju0",
+	"65L7IEJ9VKBe3L7PxM/UHDkPB20b7wuGfeoudz4yENRdSfaVokF90yg/hnCtYH+thF0XsIE2eXwLXfna",
+	"XRSXLM8hcx9qhmmjR+d6S9OsLOg4X0G3vEz59p3ExT1TqTQ2sIV2KdCMxLcoBLlbNSu5dzoYJLYJ4pDA",
+	"oT1KbB+Z721rX3rLlMM4MKovA5hVbM5t3nx/cEbmjAqrDAsPYnAlbgRGJXSlvFI3EvNordGwUy65by5O",
+	"xiv7YdsHZNLEYhC+Du1KGD3YvAMlGbwSZ8my2Klw6/pEHjLk4LqjVo2hexphZm0o2xxHtNBMcdpLen+V",
+	"VGgIOZ6cgrfU9xOEvMof05PJKe1h99De6eCsP+ifnJz1f+ggUG1nTfi8YcffRb6qDXXzC3aQoGtNaT+F",
+	"52EtGcGfNDa51TdEc/6Xh+e1tpBWQW0huO12WD/D6r7u88GDhs/ZNnaD+X5Iei9tc/edht3SHHh9MGF7",
+	"DP9pmJT59mvcerGs3zDbt/7YPiuOHdrjB6drsvoVnJKQEvO/tlS93lavmQuB3IA6vsVwBUSd6lB0TdQa",
+	"B+N7YOwPeCLmLNas9bKyAHwJxhY8HneumHPTtrbD/IjagWNOQaz+uxLebQP6HTVqZi7F1ALpIpSHR9Pt",
+	"UAYRrcUwn9jHBAFXQztY//kWmsHMvgbMt1/Y6nPhvQW4U8BOmxS/pL2dQ8h7NW+hS5sABYYuCUjsaJD3",
+	"IzDQoBPpvxaUki+Bi2wPhw0stKA6nUW8MzaXhtoeycb2TdDvsUowG0clBLvkJkF/eCPXXItjEHJqyXU6",
+	"Y6DEy8nE1hbboi9osnAlICfVNlvg4HqdyCJlRuXerJI3xXFEGpaLbE+HzDozH7STgm3obNsJhB2e7Ycw",
+	"iyjpLbnI5NJ3RX4wCNoTv7Eqv9IaD7zfJ5O6A0UYrthD73rt6HZoLKKvd4f/70lhQunQ2Sthla9jbATc",
+	"7p2oXMKCLQO3sDm7lEv3xwJRLec8pXm+GmLbUycSaMEwKwDMDZBAgnGjVqHz1774Stwwtqi90ws5FG72",
+	"09YKIzmfMHDDQTYD1sXmdGF35ci/yAwa4GakcK3wjTC7EnAaG1XPYlebMaqZTengRfhVlyAZKpfYQtkp",
+	"l79PoJAXrnIpACFHV/gTc3YlDJWWXFQ1EahbWlAMKFEDG8/CUuAHWop74bc7i9DP2+GgvmC94dmDndIz",
+	"XzoafMy6Ne/KFmzZ7srGHz+zKxvpscmVbXfaV9zcoCn+v7nAP44l5NrHbz1sStwLLRkVroUYlqyJDUmv",
+	"CRmviHOrVgmz2LzcaJ1OQ4saTtDn/eBpseOC0ZvM+tnyfI4ZrEZznFoIfaMD2otGKRz+OKh3oto9n9ZO",
+	"8zFAnw7Pzk93kZhIhhbhgDDDWzKPv4XaY+Zcqeop40jn+h44dqWFnZKLXPGkwoRMpQ3D2w2CEPKuZwdU",
+	"uiH+s0s4GhmjDMPjIy1HoIDJCRnJFJY1u9Cjn66EczvoGZuDuWg/2p5F5AZVVJDTQyIs5BcmNRG95JAa",
+	"dCUufEQqd63wKapULAv2rfsoJu1N2NJcBAvT5q9qgKlkZMJzDU3jLX6Y0cEAi3LClpDiQ8WVGGEFC4By",
+	"CxhbYgc/srkpIwT+KNmQTCWohKA8BnlFbYlNsKq2OPJg+U0fr4fH6Z49PLbrhI9QFexy42MXCOtw99NC",
+	"zrvcdyl7HzHzarySNz48tBbHq4WTeLe4UR4GnKo92J6A1SVYCJW+sAVb3nTy56Ezsl7aD8IW2J6bZTf2",
+	"tyMjnp2Fxy1z4qR5dCStBQ1mEVBph4cThHckWpKTZDAYmDNj9P7KVrJf9YbkTb/ff/thBGgqcBWiH+mN",
+	"kEs4ShC010bpMbsA4AivBEILw89DosCWB6wkEJneuB3xbGSeDkIjKK8LpcGwsJmuIx9+HRHFdEJmcolI",
+	"WHKiGZZZmG2e5yw3k8roSkFTqgLOk3qdYQCAbrRBO7F6OGYCNVauoRSqViqMJS1nMmfGpre1HfAS7AmP",
+	"TQrPB6e+OLKKyY5+smW1cDZBwSV+fkYRR93YdbLUqZwzr6lajyjAeJ0OBvEokVlbp6t+xlS1R84BXfks",
+	"A1yE9hh2JS2NChy2YWoKyzEI+uABoz43b0rbJKos9aLU/+4F4un9QU1qThf66Lx/UhOaD4367MQ7oo8F",
+	"nzeKevPzLbH3D+jUbdaFNA6KjmfDoY6DhhiXgv0+aWWbmjkA0rz12F2/FXnjw9uPkuWxzngFpBgolxTt",
+	"2Wk9laPJYBX0mD8qkenaMy38BwZ1JDS7vSGzql5JDZXSKFlQPecqUq25bbBpfbATa9u/rw+oegmy7zq3",
+	"RiYcY9YoTeP5MetsHP/GbiYoMNJLO4oWc9TJTwst4w47awOZLxdwJH1iBeP0oBB8MSY8JOPtidR3WiH1",
+	"vbCQbC/dTt8M2Lc+oYMB9nWiRZ+4JkpLqsiy4FozV2/7ufEWwYvcCWvRVqp8OpzF+tAOvWTGXFVhi2ho",
+	"nePzIZooopXf9mCkh3Fcp87RG9AeRBGpJJxNRbUOFbS/XaEWhmsW6P29wwI9rBbocTWkTevTGP+BFwgw",
+	"XztPnNwb1Ycz+j7BFXX+HmsecHUlArX06BdMSsK2ZUUpIIh3b8SrW665uF4UclowpUbfGxX5m0v+YHl6",
+	"aDmu+SrXk/NCd+Xxe5sh++G4MLaa2gQE+lgWBUshYhraY2rmAZKq3jHpzKwTuvX97VAahOYTPDnltwwt",
+	"Kl+aT9MbiBpfCXwEumX1yUsYHOSdOyO1A/QMTom1WFz1yf2XLAuzTax7Dr7egnjskoo74h2fnP74kRx1",
+	"HzN422YG7uRQQo76lInj3fRdHNewpvhaZlF1hXiP6bbJ4hS3z5cPENIpEgsH67dY7Bch+IFxCQ19jh1O",
+	"gIKZ91rounbIfGhy4+TzRBaQY2P7pgAeCVcEqhFsLSgmujLhUOa5IjOWZ8Q6G6mC/HHdJ6+Y1jnDrAn0",
+	"N16JgtEc3goqR8FyRpW55SfCJ0RIqCM1+iRGx2Yyz8ikYMxj5EGRO3fVoip+KEBq42MPFvAloY80/GUh",
+	"ukhYzJLSPL/+4YfW4hGdB7mLO+XcIHEOnYD4smK1z5CI2GHHW254Upm1X1QKy5dRn/IVyk4j3SK4IV1E",
+	"5vH74C9UoEFabe3hDlILMyiNpDPKrXlwo3IbkWLwsWBj7SzJgmc/eTvnzysQPsq+Dqa08/4Onv3bd3je",
+	"pqzgkY7b4K5bToEK0W3HgZLhq6lBiTHbb0hyphTgz8zLdAZ6xxygZqCzM1fOlDV3TGjhwp8QqXTBPyjY",
+	"uBKI/QqVGT/Zmm3Uj0alSGWesxTyfckFjki7dpjMIgjVur7j3DKrJ9WkA3Z89gFaiwrXEp1twWTV+Rcj",
+	"PA6VbtyIGp6dD7aHDU9Od8SMtZT7mvSjv404/Kb0HEQGW8OrswgGyPu53ZQtzaZBki0WTLDMQXBW2Y5W",
+	"wRqi+F1SRVJaQFcMecsK22A654IFQhq6XmSE66TWQj9nE90nF3nucIZolimbHzMa05yKlI2qRmszJ60B",
+	"BdNjUbhyN3w3D1A2XLO3GVUt3SteeWps8SheYhyTC5qHTZaxKMYl4EIGI594VKS2XEDf57kSUxNZzKmG",
+	"Rg/67LSX9Ob0HZ+Xc4eEDU5HvDAImkJoNmXFxwA3s9TvDU8ensHn7SKbtegNT8CETXOpfGlc0mMiW4Po",
+	"DVMjDE+4bh3tCRTAKr2hwxuuJaZYSqyDGt1vvgVcg9OCCt2lkQR0DcHufxaAGKFk7RhCmwIJD2/GhhDV",
+	"CxDEblNyiIOYgPTz9dzzWuL5LseYZ+I2PGN3w9fgq3wBFP8iKoN1SFsUC/Ww/rY0c6PSKVZwprZWXWA5",
+	"HZZNGJE3LtMbhujjVJCZLAuM62V0Za69vnzcqMIYr7CcSBbmn2OpZ8OqIHjMphxjfHKCymi8qICUQvOc",
+	"CLlMSCmMsr2WwK7MAPSMFUuuWJ/AvCGTLstYZoT7eGX9fWWRECXRV2j+sqBEkESfcyO+iW1+7VL/Ctdf",
+	"GlIKIJXg7ARzDzkSQZn5nT14YP4212G+tQdOBslgMLgSC8kFYC+pqmVNhYdE0hLqrVvODZjVZbV6u2rc",
+	"u6RPJ7EmI7kUU8NuwAXQGiZ+1OANtaMmQ0i+3rCXUXMnE+ZUedMz5OslcPFtNIAV60wjiWZ5TuiCFuj6",
+	"xWRL+GrbmKaFLBePVi2DElKwYFT2T+9NxZq+6sI1Fdm1ufT2k2XHf0Qk0dYU9h9txZGvbD/FY2NDe6NG",
+	"0mYjy/N+/X2Qlbn5dTtnjgX7I3IwoWAwOuPfoaDx85YrVWRqOVGWbDyT8kYdI2L3Joz9KVceZff1y19R",
+	"S8eGdLYJP58KqkvnL2EptILDVL6CLhH/E3wXSqO2XzWuJ4qlBdNGrtuSbWovgT9kzGwldtZIcCczLrQD",
+	"n1NaFq7lngWFs4j8rkodEs3JLzbzhhSMZgrPkQCQz51gcELjUYfTxKYegHCng7QaTFOUBZRJQoaCFH3y",
+	"pMoYr4YmRcp+IkbcKGgj4LOiboRcQs1VLWUf7JKpkAXOe4WHzBgg/U8HAzKnN0y5poAZy3ltaLbqOJ6D",
+	"zvgtwwef3HYwY/DW71SwyDZHwq2sF9ozRjNWVFIbHz165R7smjFxOjhfS5mItoE+kOcIhen7nhz/k6UI",
+	"8Gd5wjYhOXH2gSrH8Ie7s9b9DbZiramfWZY5pKi58iD3nA/S4rTc9/q1PiIIpLJTwl64sJ8i38L1I3S4",
+	"ePsM9KV5x0JvTjL0OykBC97uKsxjA40N8isFMKdR6sLD4WB5hlwAxsW1Cji6ls/b5HiCW6La7VW9I8jE",
+	"UphfoftbUyDeIQFxUCUgPqIZcUff5hzE9bkdLg0xEB1FNXkHlMWnM2tmfmVoLm1dCypXXTODz+wlQknY",
+	"YjY4vu1le3L3rHYVOv6cHDEqqvP7AZBT3EFlNhXiPN1beFyKxBx/UzDsCkD6zr/v+34fx6DL2gFFOoVD",
+	"Wxtl+xAkcMwmUDuMyIElYAc616BKIAUQO9NQG7NwGDSKmbNOcwbG54yKLEDRuLAviJg6roOUgo9bqJdQ",
+	"rCburzFWb4WtgVzTcUtp14wEIbTiPYWDUbl2E+uDqiijGENvY6y9JOoskEXJddg4eP0jYd/J9e+Z/Wgb",
+	"9kBOr/XNFegUkEU6Y0rjiPrkuYT5M6F5bTr/YDS3YZ02Ert1NiucOMicCkHIUt8h1QfvBhSJyLhzqiey",
+	"mBPrwXYpy7YlUtUG1hjfweu86zpmdLKCNTQlTDp1pekXpZ6ZyafQOmO8qsRVv6nL+L23le+W3i+xHfwi",
+	"+IyFcHj74f8PAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

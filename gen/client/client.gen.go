@@ -183,6 +183,24 @@ func (e ErrorCode) Valid() bool {
 	}
 }
 
+// Defines values for GrantRequestKind.
+const (
+	GrantRequestKindAdjustment  GrantRequestKind = "adjustment"
+	GrantRequestKindPromotional GrantRequestKind = "promotional"
+)
+
+// Valid indicates whether the value is a known member of the GrantRequestKind enum.
+func (e GrantRequestKind) Valid() bool {
+	switch e {
+	case GrantRequestKindAdjustment:
+		return true
+	case GrantRequestKindPromotional:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -192,6 +210,30 @@ const (
 func (e HealthStatus) Valid() bool {
 	switch e {
 	case HealthStatusOk:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for LedgerEntryType.
+const (
+	LedgerEntryTypeGrant   LedgerEntryType = "grant"
+	LedgerEntryTypeLoss    LedgerEntryType = "loss"
+	LedgerEntryTypeOverage LedgerEntryType = "overage"
+	LedgerEntryTypeUsage   LedgerEntryType = "usage"
+)
+
+// Valid indicates whether the value is a known member of the LedgerEntryType enum.
+func (e LedgerEntryType) Valid() bool {
+	switch e {
+	case LedgerEntryTypeGrant:
+		return true
+	case LedgerEntryTypeLoss:
+		return true
+	case LedgerEntryTypeOverage:
+		return true
+	case LedgerEntryTypeUsage:
 		return true
 	default:
 		return false
@@ -477,6 +519,36 @@ type AccountList struct {
 // AccountStatus Whether the account's keys are accepted.
 type AccountStatus string
 
+// Alert A threshold that was passed.
+type Alert struct {
+	// Limit Credits of the period then.
+	Limit int64 `json:"limit"`
+
+	// Percent The threshold.
+	Percent int32 `json:"percent"`
+
+	// RaisedAt When.
+	RaisedAt time.Time `json:"raisedAt"`
+
+	// Used Credits used when it was raised.
+	Used int64 `json:"used"`
+}
+
+// AlertThresholds When alerts are raised.
+type AlertThresholds struct {
+	// Percents Percentages of a period's credits, each once. `null` is the catalogue's.
+	Percents []int32 `json:"percents"`
+}
+
+// Alerts The alerts of the current billing period.
+type Alerts struct {
+	// Percents The percentages at which alerts are raised.
+	Percents []int32 `json:"percents"`
+
+	// Raised Those that have been raised.
+	Raised []Alert `json:"raised"`
+}
+
 // BillingProblems What billing could not do.
 type BillingProblems struct {
 	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
@@ -614,6 +686,9 @@ type Credits struct {
 	// Limit Credits that are usable in this period without overage.
 	Limit int64 `json:"limit"`
 
+	// Overage Credits that were used beyond the limit and are billed. Left out if there are none.
+	Overage *int64 `json:"overage,omitempty"`
+
 	// Remaining Credits that are left before the cap or the overage. Never below 0.
 	Remaining int64 `json:"remaining"`
 
@@ -660,6 +735,33 @@ type FieldError struct {
 
 	// Message What is wrong with it, for people to read.
 	Message string `json:"message"`
+}
+
+// GrantRequest Credits to give or, as an adjustment, to take away.
+type GrantRequest struct {
+	// Credits How many. Not 0.
+	Credits int64 `json:"credits"`
+
+	// ExpiresAt When they expire. Never, if left out.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Kind What they are for. An adjustment may be negative.
+	Kind GrantRequestKind `json:"kind"`
+
+	// Reason Why, for people to read. The customer sees it.
+	Reason string `json:"reason"`
+}
+
+// GrantRequestKind What they are for. An adjustment may be negative.
+type GrantRequestKind string
+
+// Granted What was done.
+type Granted struct {
+	// Balance Credits of the current billing period.
+	Balance Credits `json:"balance"`
+
+	// Credits Credits that were given; negative if they were taken away.
+	Credits int64 `json:"credits"`
 }
 
 // Health The state of the process.
@@ -728,6 +830,61 @@ type KeyList struct {
 	HasMore bool `json:"hasMore"`
 
 	// NextCursor The `cursor` of the next page. Null on the last one.
+	NextCursor *string `json:"nextCursor"`
+}
+
+// LedgerEntry An entry of the ledger.
+type LedgerEntry struct {
+	// Amount Of overage: dollars, exact, before it is rounded to a cent on the invoice.
+	//
+	// Examples: 40.0000
+	Amount *string `json:"amount,omitempty"`
+
+	// At When it entered the ledger.
+	At time.Time `json:"at"`
+
+	// Cause Of a grant its kind, of a loss why, of usage the category, of overage the subscription or `own`.
+	Cause string `json:"cause"`
+
+	// Credits Above 0 where it gives and below where it takes.
+	Credits int64 `json:"credits"`
+
+	// ExpiresAt When what is left of a grant expires.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// GrantID The grant that a loss takes from.
+	GrantID *string `json:"grantId,omitempty"`
+
+	// ID The id of the grant, the loss, the overage or the event.
+	ID string `json:"id"`
+
+	// Period The ordinal of the billing period.
+	Period int32 `json:"period"`
+
+	// Reason For people to read.
+	Reason *string `json:"reason,omitempty"`
+
+	// Type What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+	Type LedgerEntryType `json:"type"`
+
+	// UnitPrice Of overage: dollars a credit, exact.
+	//
+	// Examples: 0.0008
+	UnitPrice *string `json:"unitPrice,omitempty"`
+}
+
+// LedgerEntryType What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+type LedgerEntryType string
+
+// LedgerPage A page of a ledger.
+type LedgerPage struct {
+	// Data The entries, the latest first.
+	Data []LedgerEntry `json:"data"`
+
+	// HasMore Whether there are more.
+	HasMore bool `json:"hasMore"`
+
+	// NextCursor Cursor of the next page.
 	NextCursor *string `json:"nextCursor"`
 }
 
@@ -1035,6 +1192,39 @@ type SettleRequest struct {
 
 	// Quantity How much, in the unit of the category.
 	Quantity *int64 `json:"quantity,omitempty"`
+}
+
+// SpendLimit A limit of overage.
+type SpendLimit struct {
+	// OverageCredits Credits beyond the limit in each billing period. `null` is no limit.
+	OverageCredits *int64 `json:"overageCredits"`
+}
+
+// Statement What happened to an account's credits in a billing period.
+type Statement struct {
+	// Balance Credits that are left. What is held for reservations is among them.
+	Balance int64 `json:"balance"`
+
+	// CarriedOver What earlier periods left.
+	CarriedOver int64 `json:"carriedOver"`
+
+	// Closed Whether nothing in it changes any more.
+	Closed bool `json:"closed"`
+
+	// EndsAt When it ends or ended.
+	EndsAt time.Time `json:"endsAt"`
+
+	// Lines Grants, losses and overage. Overage of the current period is as it stands now.
+	Lines []LedgerEntry `json:"lines"`
+
+	// Period The ordinal of the period.
+	Period int32 `json:"period"`
+
+	// StartsAt When it began.
+	StartsAt time.Time `json:"startsAt"`
+
+	// Used Credits used, by category. They add up to `credits.used`.
+	Used UsageBreakdown `json:"used"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
@@ -1359,6 +1549,9 @@ type AccountFound = Account
 // AccountNotFound An RFC 9457 problem document.
 type AccountNotFound = Problem
 
+// AlertsFound The alerts of the current billing period.
+type AlertsFound = Alerts
+
 // BadRequest An RFC 9457 problem document.
 type BadRequest = Problem
 
@@ -1398,6 +1591,9 @@ type KeyNotFound = Problem
 // PayloadTooLarge An RFC 9457 problem document.
 type PayloadTooLarge = Problem
 
+// PeriodNotFound An RFC 9457 problem document.
+type PeriodNotFound = Problem
+
 // ReservationConflict An RFC 9457 problem document.
 type ReservationConflict = Problem
 
@@ -1406,6 +1602,9 @@ type ReservationFound = Reservation
 
 // ReservationNotFound An RFC 9457 problem document.
 type ReservationNotFound = Problem
+
+// SpendLimitFound A limit of overage.
+type SpendLimitFound = SpendLimit
 
 // Unauthorized An RFC 9457 problem document.
 type Unauthorized = Problem
@@ -1436,12 +1635,32 @@ type CreateAccountParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GrantCreditsParams defines parameters for GrantCredits.
+type GrantCreditsParams struct {
+	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
+	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
+	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // CreateAccountKeyParams defines parameters for CreateAccountKey.
 type CreateAccountKeyParams struct {
 	// IdempotencyKey A value of your choosing, unique to this request (a UUID is good). For 24 hours a retry with the same value
 	// gets the first answer back and nothing happens twice; the same value with another request is a 422. Only
 	// successes are kept: a refusal changed nothing, so its retry is a new attempt.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// ListLedgerParams defines parameters for ListLedger.
+type ListLedgerParams struct {
+	// Type Only entries of this type.
+	Type *LedgerEntryType `form:"type,omitempty" json:"type,omitempty"`
+
+	// Limit How many to return.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor As in `nextCursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // ResumeAccountParams defines parameters for ResumeAccount.
@@ -1575,6 +1794,12 @@ type SettleReservationParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetStatementParams defines parameters for GetStatement.
+type GetStatementParams struct {
+	// Period The ordinal of a period. The current one, if left out.
+	Period *int32 `form:"period,omitempty" json:"period,omitempty"`
+}
+
 // GetUsageTimeseriesParams defines parameters for GetUsageTimeseries.
 type GetUsageTimeseriesParams struct {
 	// From Only what happened at or after this time.
@@ -1611,17 +1836,26 @@ type ReceiveStripeEventParams struct {
 // CreateAccountJSONRequestBody defines body for CreateAccount for application/json ContentType.
 type CreateAccountJSONRequestBody = CreateAccountRequest
 
+// GrantCreditsJSONRequestBody defines body for GrantCredits for application/json ContentType.
+type GrantCreditsJSONRequestBody = GrantRequest
+
 // CreateAccountKeyJSONRequestBody defines body for CreateAccountKey for application/json ContentType.
 type CreateAccountKeyJSONRequestBody = CreateKeyRequest
 
 // SetAccountTierJSONRequestBody defines body for SetAccountTier for application/json ContentType.
 type SetAccountTierJSONRequestBody = SetTierRequest
 
+// SetAlertsJSONRequestBody defines body for SetAlerts for application/json ContentType.
+type SetAlertsJSONRequestBody = AlertThresholds
+
 // CreateCheckoutSessionJSONRequestBody defines body for CreateCheckoutSession for application/json ContentType.
 type CreateCheckoutSessionJSONRequestBody = CheckoutRequest
 
 // CreatePortalSessionJSONRequestBody defines body for CreatePortalSession for application/json ContentType.
 type CreatePortalSessionJSONRequestBody = PortalRequest
+
+// SetSpendLimitJSONRequestBody defines body for SetSpendLimit for application/json ContentType.
+type SetSpendLimitJSONRequestBody = SpendLimit
 
 // CreateTopUpJSONRequestBody defines body for CreateTopUp for application/json ContentType.
 type CreateTopUpJSONRequestBody = TopUpRequest
@@ -1916,6 +2150,26 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/accounts/{accountId} (the `GetAccount` operationId).
 	GetAccount(ctx context.Context, accountID AccountIDInPath, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GrantCreditsWithBody Give credits to an account, or take them away
+	//
+	// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+	// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+	GrantCreditsWithBody(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GrantCredits Give credits to an account, or take them away
+	//
+	// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+	// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+	GrantCredits(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, body GrantCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateAccountKeyWithBody Create a key for an account
 	//
 	// How an account comes to its first key: call it when a customer signs up, and show them the key. Returned
@@ -1935,6 +2189,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/accounts/{accountId}/keys (the `CreateAccountKey` operationId).
 	CreateAccountKey(ctx context.Context, accountID AccountIDInPath, params *CreateAccountKeyParams, body CreateAccountKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListLedger Read an account's ledger
+	//
+	// Every entry there ever was, the latest first: credits that were given, taken away unused, used, and billed as overage.
+	// Entries are never changed; all of them add up to what is left.
+	//
+	// Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
+	ListLedger(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeAccount Resume a suspended account
 	//
@@ -1973,6 +2235,33 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /v1/accounts/{accountId}/tier (the `SetAccountTier` operationId).
 	SetAccountTier(ctx context.Context, accountID AccountIDInPath, body SetAccountTierJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetAlerts Get the alerts of the current period
+	//
+	// Which thresholds of the current billing period's credits have been passed, each raised once.
+	//
+	// Corresponds with GET /v1/billing/alerts (the `GetAlerts` operationId).
+	GetAlerts(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAlertsWithBody Set the thresholds of alerts
+	//
+	// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+	// What has been passed already is raised at once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+	SetAlertsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAlerts Set the thresholds of alerts
+	//
+	// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+	// What has been passed already is raised at once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+	SetAlerts(ctx context.Context, body SetAlertsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateCheckoutSessionWithBody Create a checkout session
 	//
@@ -2042,6 +2331,33 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
 	GetBillingProblems(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSpendLimit Get the limit of overage
+	//
+	// How many credits the account lets itself use beyond its limit in a billing period.
+	//
+	// Corresponds with GET /v1/billing/spend-limit (the `GetSpendLimit` operationId).
+	GetSpendLimit(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetSpendLimitWithBody Limit the overage
+	//
+	// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+	// now on. `null` is no limit. On a plan without overage it changes nothing.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+	SetSpendLimitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetSpendLimit Limit the overage
+	//
+	// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+	// now on. `null` is no limit. On a plan without overage it changes nothing.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+	SetSpendLimit(ctx context.Context, body SetSpendLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetSubscription Get the subscription
 	//
@@ -2305,6 +2621,14 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
 	SettleReservation(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetStatement Get the statement of a billing period
+	//
+	// What happened to the account's credits: what was carried over, each line with what caused it, and what is left. All of it
+	// adds up to `balance`. Overage has the price that was in force, and is what the invoice has.
+	//
+	// Corresponds with GET /v1/usage/statement (the `GetStatement` operationId).
+	GetStatement(ctx context.Context, params *GetStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetUsageTimeseries Get usage over time
 	//
 	// Credits and requests in buckets of an hour or a day of UTC, by category, by key, or by both: from the beginning of
@@ -2448,6 +2772,46 @@ func (c *Client) GetAccount(ctx context.Context, accountID AccountIDInPath, reqE
 	return c.Client.Do(req)
 }
 
+// GrantCreditsWithBody Give credits to an account, or take them away
+//
+// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+func (c *Client) GrantCreditsWithBody(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGrantCreditsRequestWithBody(c.Server, accountID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GrantCredits Give credits to an account, or take them away
+//
+// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+func (c *Client) GrantCredits(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, body GrantCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGrantCreditsRequest(c.Server, accountID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateAccountKeyWithBody Create a key for an account
 //
 // How an account comes to its first key: call it when a customer signs up, and show them the key. Returned
@@ -2478,6 +2842,24 @@ func (c *Client) CreateAccountKeyWithBody(ctx context.Context, accountID Account
 // Corresponds with POST /v1/accounts/{accountId}/keys (the `CreateAccountKey` operationId).
 func (c *Client) CreateAccountKey(ctx context.Context, accountID AccountIDInPath, params *CreateAccountKeyParams, body CreateAccountKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateAccountKeyRequest(c.Server, accountID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListLedger Read an account's ledger
+//
+// Every entry there ever was, the latest first: credits that were given, taken away unused, used, and billed as overage.
+// Entries are never changed; all of them add up to what is left.
+//
+// Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
+func (c *Client) ListLedger(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListLedgerRequest(c.Server, accountID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2556,6 +2938,63 @@ func (c *Client) SetAccountTierWithBody(ctx context.Context, accountID AccountID
 // Corresponds with PUT /v1/accounts/{accountId}/tier (the `SetAccountTier` operationId).
 func (c *Client) SetAccountTier(ctx context.Context, accountID AccountIDInPath, body SetAccountTierJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetAccountTierRequest(c.Server, accountID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetAlerts Get the alerts of the current period
+//
+// Which thresholds of the current billing period's credits have been passed, each raised once.
+//
+// Corresponds with GET /v1/billing/alerts (the `GetAlerts` operationId).
+func (c *Client) GetAlerts(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAlertsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAlertsWithBody Set the thresholds of alerts
+//
+// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+// What has been passed already is raised at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+func (c *Client) SetAlertsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAlertsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAlerts Set the thresholds of alerts
+//
+// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+// What has been passed already is raised at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+func (c *Client) SetAlerts(ctx context.Context, body SetAlertsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAlertsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2685,6 +3124,63 @@ func (c *Client) CreatePortalSession(ctx context.Context, params *CreatePortalSe
 // Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
 func (c *Client) GetBillingProblems(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetBillingProblemsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSpendLimit Get the limit of overage
+//
+// How many credits the account lets itself use beyond its limit in a billing period.
+//
+// Corresponds with GET /v1/billing/spend-limit (the `GetSpendLimit` operationId).
+func (c *Client) GetSpendLimit(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSpendLimitRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetSpendLimitWithBody Limit the overage
+//
+// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+// now on. `null` is no limit. On a plan without overage it changes nothing.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+func (c *Client) SetSpendLimitWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetSpendLimitRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetSpendLimit Limit the overage
+//
+// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+// now on. `null` is no limit. On a plan without overage it changes nothing.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+func (c *Client) SetSpendLimit(ctx context.Context, body SetSpendLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetSpendLimitRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3207,6 +3703,24 @@ func (c *Client) SettleReservation(ctx context.Context, reservationID Reservatio
 	return c.Client.Do(req)
 }
 
+// GetStatement Get the statement of a billing period
+//
+// What happened to the account's credits: what was carried over, each line with what caused it, and what is left. All of it
+// adds up to `balance`. Overage has the price that was in force, and is what the invoice has.
+//
+// Corresponds with GET /v1/usage/statement (the `GetStatement` operationId).
+func (c *Client) GetStatement(ctx context.Context, params *GetStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatementRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetUsageTimeseries Get usage over time
 //
 // Credits and requests in buckets of an hour or a day of UTC, by category, by key, or by both: from the beginning of
@@ -3492,6 +4006,68 @@ func NewGetAccountRequest(server string, accountID AccountIDInPath) (*http.Reque
 	return req, nil
 }
 
+// NewGrantCreditsRequest calls the generic GrantCredits builder with application/json body
+func NewGrantCreditsRequest(server string, accountID AccountIDInPath, params *GrantCreditsParams, body GrantCreditsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewGrantCreditsRequestWithBody(server, accountID, params, "application/json", bodyReader)
+}
+
+// NewGrantCreditsRequestWithBody constructs an http.Request for the GrantCredits method, with any body, and a specified content type
+func NewGrantCreditsRequestWithBody(server string, accountID AccountIDInPath, params *GrantCreditsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "accountId", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/accounts/%s/grants", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewCreateAccountKeyRequest calls the generic CreateAccountKey builder with application/json body
 func NewCreateAccountKeyRequest(server string, accountID AccountIDInPath, params *CreateAccountKeyParams, body CreateAccountKeyJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3549,6 +4125,91 @@ func NewCreateAccountKeyRequestWithBody(server string, accountID AccountIDInPath
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewListLedgerRequest constructs an http.Request for the ListLedger method
+func NewListLedgerRequest(server string, accountID AccountIDInPath, params *ListLedgerParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "accountId", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/accounts/%s/ledger", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Type != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "type", *params.Type, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -3680,6 +4341,73 @@ func NewSetAccountTierRequestWithBody(server string, accountID AccountIDInPath, 
 	}
 
 	operationPath := fmt.Sprintf("/v1/accounts/%s/tier", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetAlertsRequest constructs an http.Request for the GetAlerts method
+func NewGetAlertsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/alerts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetAlertsRequest calls the generic SetAlerts builder with application/json body
+func NewSetAlertsRequest(server string, body SetAlertsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetAlertsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSetAlertsRequestWithBody constructs an http.Request for the SetAlerts method, with any body, and a specified content type
+func NewSetAlertsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/alerts")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3866,6 +4594,73 @@ func NewGetBillingProblemsRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewGetSpendLimitRequest constructs an http.Request for the GetSpendLimit method
+func NewGetSpendLimitRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/spend-limit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetSpendLimitRequest calls the generic SetSpendLimit builder with application/json body
+func NewSetSpendLimitRequest(server string, body SetSpendLimitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetSpendLimitRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSetSpendLimitRequestWithBody constructs an http.Request for the SetSpendLimit method, with any body, and a specified content type
+func NewSetSpendLimitRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/billing/spend-limit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -4714,6 +5509,60 @@ func NewSettleReservationRequestWithBody(server string, reservationID Reservatio
 	return req, nil
 }
 
+// NewGetStatementRequest constructs an http.Request for the GetStatement method
+func NewGetStatementRequest(server string, params *GetStatementParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage/statement")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Period != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "period", *params.Period, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetUsageTimeseriesRequest constructs an http.Request for the GetUsageTimeseries method
 func NewGetUsageTimeseriesRequest(server string, params *GetUsageTimeseriesParams) (*http.Request, error) {
 	var err error
@@ -4981,6 +5830,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/accounts/{accountId} (the `GetAccount` operationId).
 	GetAccountWithResponse(ctx context.Context, accountID AccountIDInPath, reqEditors ...RequestEditorFn) (*GetAccountResponse, error)
 
+	// GrantCreditsWithBodyWithResponse Give credits to an account, or take them away
+	//
+	// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+	// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+	GrantCreditsWithBodyWithResponse(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GrantCreditsResponse, error)
+
+	// GrantCreditsWithResponse Give credits to an account, or take them away
+	//
+	// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+	// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+	GrantCreditsWithResponse(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, body GrantCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*GrantCreditsResponse, error)
+
 	// CreateAccountKeyWithBodyWithResponse Create a key for an account
 	//
 	// How an account comes to its first key: call it when a customer signs up, and show them the key. Returned
@@ -5000,6 +5869,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/accounts/{accountId}/keys (the `CreateAccountKey` operationId).
 	CreateAccountKeyWithResponse(ctx context.Context, accountID AccountIDInPath, params *CreateAccountKeyParams, body CreateAccountKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateAccountKeyResponse, error)
+
+	// ListLedgerWithResponse Read an account's ledger
+	//
+	// Every entry there ever was, the latest first: credits that were given, taken away unused, used, and billed as overage.
+	// Entries are never changed; all of them add up to what is left.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
+	ListLedgerWithResponse(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*ListLedgerResponse, error)
 
 	// ResumeAccountWithResponse Resume a suspended account
 	//
@@ -5042,6 +5921,35 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /v1/accounts/{accountId}/tier (the `SetAccountTier` operationId).
 	SetAccountTierWithResponse(ctx context.Context, accountID AccountIDInPath, body SetAccountTierJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAccountTierResponse, error)
+
+	// GetAlertsWithResponse Get the alerts of the current period
+	//
+	// Which thresholds of the current billing period's credits have been passed, each raised once.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/billing/alerts (the `GetAlerts` operationId).
+	GetAlertsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAlertsResponse, error)
+
+	// SetAlertsWithBodyWithResponse Set the thresholds of alerts
+	//
+	// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+	// What has been passed already is raised at once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+	SetAlertsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetAlertsResponse, error)
+
+	// SetAlertsWithResponse Set the thresholds of alerts
+	//
+	// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+	// What has been passed already is raised at once.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+	SetAlertsWithResponse(ctx context.Context, body SetAlertsJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAlertsResponse, error)
 
 	// CreateCheckoutSessionWithBodyWithResponse Create a checkout session
 	//
@@ -5115,6 +6023,35 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
 	GetBillingProblemsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBillingProblemsResponse, error)
+
+	// GetSpendLimitWithResponse Get the limit of overage
+	//
+	// How many credits the account lets itself use beyond its limit in a billing period.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/billing/spend-limit (the `GetSpendLimit` operationId).
+	GetSpendLimitWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSpendLimitResponse, error)
+
+	// SetSpendLimitWithBodyWithResponse Limit the overage
+	//
+	// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+	// now on. `null` is no limit. On a plan without overage it changes nothing.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+	SetSpendLimitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetSpendLimitResponse, error)
+
+	// SetSpendLimitWithResponse Limit the overage
+	//
+	// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+	// now on. `null` is no limit. On a plan without overage it changes nothing.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+	SetSpendLimitWithResponse(ctx context.Context, body SetSpendLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*SetSpendLimitResponse, error)
 
 	// GetSubscriptionWithResponse Get the subscription
 	//
@@ -5391,6 +6328,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/usage/reservations/{reservationId}/settle (the `SettleReservation` operationId).
 	SettleReservationWithResponse(ctx context.Context, reservationID ReservationIDInPath, params *SettleReservationParams, body SettleReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*SettleReservationResponse, error)
+
+	// GetStatementWithResponse Get the statement of a billing period
+	//
+	// What happened to the account's credits: what was carried over, each line with what caused it, and what is left. All of it
+	// adds up to `balance`. Overage has the price that was in force, and is what the invoice has.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/usage/statement (the `GetStatement` operationId).
+	GetStatementWithResponse(ctx context.Context, params *GetStatementParams, reqEditors ...RequestEditorFn) (*GetStatementResponse, error)
 
 	// GetUsageTimeseriesWithResponse Get usage over time
 	//
@@ -5844,6 +6791,131 @@ func (r GetAccountResponse) ContentType() string {
 	return ""
 }
 
+// GrantCreditsResponse401Headers the declared response headers of an HTTP 401 response for GrantCredits
+type GrantCreditsResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GrantCreditsResponse503Headers the declared response headers of an HTTP 503 response for GrantCredits
+type GrantCreditsResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GrantCreditsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Granted
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *AccountNotFound
+	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationProblemJSON409 *Conflict
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
+	ApplicationProblemJSON422 *IdempotencyKeyReused
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GrantCreditsResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GrantCreditsResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r GrantCreditsResponse) GetJSON201() *Granted {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON404() *AccountNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON409() *Conflict {
+	return r.ApplicationProblemJSON409
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON422 returns the response for an HTTP 422 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON422() *IdempotencyKeyReused {
+	return r.ApplicationProblemJSON422
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GrantCreditsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GrantCreditsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GrantCreditsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GrantCreditsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GrantCreditsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateAccountKeyResponse401Headers the declared response headers of an HTTP 401 response for CreateAccountKey
 type CreateAccountKeyResponse401Headers struct {
 	WWWAuthenticate string
@@ -5963,6 +7035,103 @@ func (r CreateAccountKeyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateAccountKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListLedgerResponse401Headers the declared response headers of an HTTP 401 response for ListLedger
+type ListLedgerResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// ListLedgerResponse503Headers the declared response headers of an HTTP 503 response for ListLedger
+type ListLedgerResponse503Headers struct {
+	RetryAfter int32
+}
+
+type ListLedgerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LedgerPage
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *AccountNotFound
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListLedgerResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListLedgerResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListLedgerResponse) GetJSON200() *LedgerPage {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListLedgerResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListLedgerResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ListLedgerResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ListLedgerResponse) GetApplicationProblemJSON404() *AccountNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r ListLedgerResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListLedgerResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListLedgerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListLedgerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListLedgerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListLedgerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6303,6 +7472,200 @@ func (r SetAccountTierResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetAccountTierResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetAlertsResponse401Headers the declared response headers of an HTTP 401 response for GetAlerts
+type GetAlertsResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetAlertsResponse503Headers the declared response headers of an HTTP 503 response for GetAlerts
+type GetAlertsResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GetAlertsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AlertsFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetAlertsResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetAlertsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAlertsResponse) GetJSON200() *AlertsFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetAlertsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetAlertsResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetAlertsResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetAlertsResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetAlertsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAlertsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAlertsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAlertsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAlertsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetAlertsResponse401Headers the declared response headers of an HTTP 401 response for SetAlerts
+type SetAlertsResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// SetAlertsResponse503Headers the declared response headers of an HTTP 503 response for SetAlerts
+type SetAlertsResponse503Headers struct {
+	RetryAfter int32
+}
+
+type SetAlertsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AlertsFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SetAlertsResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SetAlertsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetAlertsResponse) GetJSON200() *AlertsFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SetAlertsResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SetAlertsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetAlertsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetAlertsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetAlertsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6726,6 +8089,200 @@ func (r GetBillingProblemsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetBillingProblemsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSpendLimitResponse401Headers the declared response headers of an HTTP 401 response for GetSpendLimit
+type GetSpendLimitResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetSpendLimitResponse503Headers the declared response headers of an HTTP 503 response for GetSpendLimit
+type GetSpendLimitResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GetSpendLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendLimitFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetSpendLimitResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSpendLimitResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSpendLimitResponse) GetJSON200() *SpendLimitFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetSpendLimitResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetSpendLimitResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetSpendLimitResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetSpendLimitResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetSpendLimitResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSpendLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSpendLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSpendLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSpendLimitResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetSpendLimitResponse401Headers the declared response headers of an HTTP 401 response for SetSpendLimit
+type SetSpendLimitResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// SetSpendLimitResponse503Headers the declared response headers of an HTTP 503 response for SetSpendLimit
+type SetSpendLimitResponse503Headers struct {
+	RetryAfter int32
+}
+
+type SetSpendLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendLimitFound
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SetSpendLimitResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SetSpendLimitResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetSpendLimitResponse) GetJSON200() *SpendLimitFound {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SetSpendLimitResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SetSpendLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetSpendLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetSpendLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetSpendLimitResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8487,6 +10044,103 @@ func (r SettleReservationResponse) ContentType() string {
 	return ""
 }
 
+// GetStatementResponse401Headers the declared response headers of an HTTP 401 response for GetStatement
+type GetStatementResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// GetStatementResponse503Headers the declared response headers of an HTTP 503 response for GetStatement
+type GetStatementResponse503Headers struct {
+	RetryAfter int32
+}
+
+type GetStatementResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Statement
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *PeriodNotFound
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetStatementResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetStatementResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatementResponse) GetJSON200() *Statement {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetStatementResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetStatementResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r GetStatementResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetStatementResponse) GetApplicationProblemJSON404() *PeriodNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r GetStatementResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetStatementResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatementResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatementResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatementResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatementResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetUsageTimeseriesResponse401Headers the declared response headers of an HTTP 401 response for GetUsageTimeseries
 type GetUsageTimeseriesResponse401Headers struct {
 	WWWAuthenticate string
@@ -8752,6 +10406,38 @@ func (c *ClientWithResponses) GetAccountWithResponse(ctx context.Context, accoun
 	return ParseGetAccountResponse(rsp)
 }
 
+// GrantCreditsWithBodyWithResponse Give credits to an account, or take them away
+//
+// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+func (c *ClientWithResponses) GrantCreditsWithBodyWithResponse(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GrantCreditsResponse, error) {
+	rsp, err := c.GrantCreditsWithBody(ctx, accountID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGrantCreditsResponse(rsp)
+}
+
+// GrantCreditsWithResponse Give credits to an account, or take them away
+//
+// A promotion, or an adjustment with a reason. Credits that are given are usable at once, until `expiresAt` if there
+// is one. An adjustment of negative credits takes away what is unused, as far as there is any.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/accounts/{accountId}/grants (the `GrantCredits` operationId).
+func (c *ClientWithResponses) GrantCreditsWithResponse(ctx context.Context, accountID AccountIDInPath, params *GrantCreditsParams, body GrantCreditsJSONRequestBody, reqEditors ...RequestEditorFn) (*GrantCreditsResponse, error) {
+	rsp, err := c.GrantCredits(ctx, accountID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGrantCreditsResponse(rsp)
+}
+
 // CreateAccountKeyWithBodyWithResponse Create a key for an account
 //
 // How an account comes to its first key: call it when a customer signs up, and show them the key. Returned
@@ -8782,6 +10468,22 @@ func (c *ClientWithResponses) CreateAccountKeyWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseCreateAccountKeyResponse(rsp)
+}
+
+// ListLedgerWithResponse Read an account's ledger
+//
+// Every entry there ever was, the latest first: credits that were given, taken away unused, used, and billed as overage.
+// Entries are never changed; all of them add up to what is left.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
+func (c *ClientWithResponses) ListLedgerWithResponse(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*ListLedgerResponse, error) {
+	rsp, err := c.ListLedger(ctx, accountID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListLedgerResponse(rsp)
 }
 
 // ResumeAccountWithResponse Resume a suspended account
@@ -8848,6 +10550,53 @@ func (c *ClientWithResponses) SetAccountTierWithResponse(ctx context.Context, ac
 		return nil, err
 	}
 	return ParseSetAccountTierResponse(rsp)
+}
+
+// GetAlertsWithResponse Get the alerts of the current period
+//
+// Which thresholds of the current billing period's credits have been passed, each raised once.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/billing/alerts (the `GetAlerts` operationId).
+func (c *ClientWithResponses) GetAlertsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetAlertsResponse, error) {
+	rsp, err := c.GetAlerts(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAlertsResponse(rsp)
+}
+
+// SetAlertsWithBodyWithResponse Set the thresholds of alerts
+//
+// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+// What has been passed already is raised at once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+func (c *ClientWithResponses) SetAlertsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetAlertsResponse, error) {
+	rsp, err := c.SetAlertsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetAlertsResponse(rsp)
+}
+
+// SetAlertsWithResponse Set the thresholds of alerts
+//
+// The percentages of a period's credits at which an alert is raised, instead of the catalogue's; `null` goes back to those.
+// What has been passed already is raised at once.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/billing/alerts (the `SetAlerts` operationId).
+func (c *ClientWithResponses) SetAlertsWithResponse(ctx context.Context, body SetAlertsJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAlertsResponse, error) {
+	rsp, err := c.SetAlerts(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetAlertsResponse(rsp)
 }
 
 // CreateCheckoutSessionWithBodyWithResponse Create a checkout session
@@ -8957,6 +10706,53 @@ func (c *ClientWithResponses) GetBillingProblemsWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseGetBillingProblemsResponse(rsp)
+}
+
+// GetSpendLimitWithResponse Get the limit of overage
+//
+// How many credits the account lets itself use beyond its limit in a billing period.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/billing/spend-limit (the `GetSpendLimit` operationId).
+func (c *ClientWithResponses) GetSpendLimitWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSpendLimitResponse, error) {
+	rsp, err := c.GetSpendLimit(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSpendLimitResponse(rsp)
+}
+
+// SetSpendLimitWithBodyWithResponse Limit the overage
+//
+// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+// now on. `null` is no limit. On a plan without overage it changes nothing.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+func (c *ClientWithResponses) SetSpendLimitWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetSpendLimitResponse, error) {
+	rsp, err := c.SetSpendLimitWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetSpendLimitResponse(rsp)
+}
+
+// SetSpendLimitWithResponse Limit the overage
+//
+// A hard cap of the account's own: in each billing period no more credits are used beyond `credits.limit` than this, from
+// now on. `null` is no limit. On a plan without overage it changes nothing.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/billing/spend-limit (the `SetSpendLimit` operationId).
+func (c *ClientWithResponses) SetSpendLimitWithResponse(ctx context.Context, body SetSpendLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*SetSpendLimitResponse, error) {
+	rsp, err := c.SetSpendLimit(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetSpendLimitResponse(rsp)
 }
 
 // GetSubscriptionWithResponse Get the subscription
@@ -9383,6 +11179,22 @@ func (c *ClientWithResponses) SettleReservationWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseSettleReservationResponse(rsp)
+}
+
+// GetStatementWithResponse Get the statement of a billing period
+//
+// What happened to the account's credits: what was carried over, each line with what caused it, and what is left. All of it
+// adds up to `balance`. Overage has the price that was in force, and is what the invoice has.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/usage/statement (the `GetStatement` operationId).
+func (c *ClientWithResponses) GetStatementWithResponse(ctx context.Context, params *GetStatementParams, reqEditors ...RequestEditorFn) (*GetStatementResponse, error) {
+	rsp, err := c.GetStatement(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatementResponse(rsp)
 }
 
 // GetUsageTimeseriesWithResponse Get usage over time
@@ -9812,6 +11624,125 @@ func ParseGetAccountResponse(rsp *http.Response) (*GetAccountResponse, error) {
 	return response, nil
 }
 
+// ParseGrantCreditsResponse parses an HTTP response from a GrantCreditsWithResponse call
+func ParseGrantCreditsResponse(rsp *http.Response) (*GrantCreditsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GrantCreditsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Granted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest AccountNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 422:
+		var dest IdempotencyKeyReused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON422 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GrantCreditsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GrantCreditsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreateAccountKeyResponse parses an HTTP response from a CreateAccountKeyWithResponse call
 func ParseCreateAccountKeyResponse(rsp *http.Response) (*CreateAccountKeyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9918,6 +11849,97 @@ func ParseCreateAccountKeyResponse(rsp *http.Response) (*CreateAccountKeyRespons
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers CreateAccountKeyResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListLedgerResponse parses an HTTP response from a ListLedgerWithResponse call
+func ParseListLedgerResponse(rsp *http.Response) (*ListLedgerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListLedgerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LedgerPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest AccountNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers ListLedgerResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListLedgerResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
@@ -10240,6 +12262,188 @@ func ParseSetAccountTierResponse(rsp *http.Response) (*SetAccountTierResponse, e
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers SetAccountTierResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetAlertsResponse parses an HTTP response from a GetAlertsWithResponse call
+func ParseGetAlertsResponse(rsp *http.Response) (*GetAlertsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAlertsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AlertsFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetAlertsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetAlertsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetAlertsResponse parses an HTTP response from a SetAlertsWithResponse call
+func ParseSetAlertsResponse(rsp *http.Response) (*SetAlertsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetAlertsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AlertsFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers SetAlertsResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers SetAlertsResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
@@ -10642,6 +12846,188 @@ func ParseGetBillingProblemsResponse(rsp *http.Response) (*GetBillingProblemsRes
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetBillingProblemsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSpendLimitResponse parses an HTTP response from a GetSpendLimitWithResponse call
+func ParseGetSpendLimitResponse(rsp *http.Response) (*GetSpendLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSpendLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendLimitFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetSpendLimitResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSpendLimitResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetSpendLimitResponse parses an HTTP response from a SetSpendLimitWithResponse call
+func ParseSetSpendLimitResponse(rsp *http.Response) (*SetSpendLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetSpendLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendLimitFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers SetSpendLimitResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers SetSpendLimitResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
@@ -12304,6 +14690,97 @@ func ParseSettleReservationResponse(rsp *http.Response) (*SettleReservationRespo
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers SettleReservationResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStatementResponse parses an HTTP response from a GetStatementWithResponse call
+func ParseGetStatementResponse(rsp *http.Response) (*GetStatementResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatementResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Statement
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest PeriodNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers GetStatementResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetStatementResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {

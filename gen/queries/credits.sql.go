@@ -170,6 +170,42 @@ func (q *Queries) AddToUsageTotals(ctx context.Context, arg AddToUsageTotalsPara
 	return err
 }
 
+const alertsOfPeriod = `-- name: AlertsOfPeriod :many
+SELECT account_id, period, percent, used, granted, raised_at FROM credit_alerts WHERE account_id = $1 AND period = $2 ORDER BY percent
+`
+
+type AlertsOfPeriodParams struct {
+	AccountID string
+	Period    int32
+}
+
+func (q *Queries) AlertsOfPeriod(ctx context.Context, arg AlertsOfPeriodParams) ([]CreditAlert, error) {
+	rows, err := q.db.Query(ctx, alertsOfPeriod, arg.AccountID, arg.Period)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CreditAlert{}
+	for rows.Next() {
+		var i CreditAlert
+		if err := rows.Scan(
+			&i.AccountID,
+			&i.Period,
+			&i.Percent,
+			&i.Used,
+			&i.Granted,
+			&i.RaisedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const closePeriod = `-- name: ClosePeriod :exec
 UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed
 `
@@ -493,6 +529,34 @@ func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEvents
 		return nil, err
 	}
 	return items, nil
+}
+
+const insertAlerts = `-- name: InsertAlerts :exec
+INSERT INTO credit_alerts (account_id, period, percent, used, granted, raised_at)
+SELECT $1, $2, unnest($3::smallint[]), $4, $5,
+       $6::timestamptz
+ON CONFLICT DO NOTHING
+`
+
+type InsertAlertsParams struct {
+	AccountID string
+	Period    int32
+	Percents  []int16
+	Used      int64
+	Granted   int64
+	Now       time.Time
+}
+
+func (q *Queries) InsertAlerts(ctx context.Context, arg InsertAlertsParams) error {
+	_, err := q.db.Exec(ctx, insertAlerts,
+		arg.AccountID,
+		arg.Period,
+		arg.Percents,
+		arg.Used,
+		arg.Granted,
+		arg.Now,
+	)
+	return err
 }
 
 const insertBalance = `-- name: InsertBalance :exec
@@ -820,7 +884,7 @@ func (q *Queries) LockAccountTier(ctx context.Context, id string) (LockAccountTi
 }
 
 const lockOpenBalance = `-- name: LockOpenBalance :one
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_off, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed FOR NO KEY UPDATE
 `
 
 // Whoever waits for the row finds nothing if the period was closed meanwhile.
@@ -849,6 +913,7 @@ func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balanc
 		&i.ValidUntil,
 		&i.Overage,
 		&i.OverageLimit,
+		&i.OverageOff,
 		&i.OverageMicros,
 		&i.AlertAt,
 	)
@@ -856,14 +921,14 @@ func (q *Queries) LockOpenBalance(ctx context.Context, accountID string) (Balanc
 }
 
 const lockOpenBalances = `-- name: LockOpenBalances :many
-SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves, b.valid_until, b.overage, b.overage_limit, b.overage_micros, b.alert_at,
+SELECT b.account_id, b.period, b.source, b.anchor, b.months, b.starts_at, b.ends_at, b.tier, b.granted, b.included, b.tts, b.stt, b.llm, b.rag, b.requests, b.held, b.closed, b.reserves, b.valid_until, b.overage, b.overage_limit, b.overage_off, b.overage_micros, b.alert_at,
        (b.held > 0 AND EXISTS (
            SELECT FROM reservations r
            WHERE r.account_id = b.account_id AND r.state = 'held' AND r.expires_at <= $1::timestamptz
        ))::boolean AS expired
 FROM (SELECT unnest($2::text[]) AS id) AS wanted
 CROSS JOIN LATERAL (
-    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
+    SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_off, overage_micros, alert_at FROM balances WHERE account_id = wanted.id AND NOT closed FOR NO KEY UPDATE
 ) AS b
 `
 
@@ -894,6 +959,7 @@ type LockOpenBalancesRow struct {
 	ValidUntil    time.Time
 	Overage       int64
 	OverageLimit  *int64
+	OverageOff    bool
 	OverageMicros int64
 	AlertAt       *int64
 	Expired       bool
@@ -931,6 +997,7 @@ func (q *Queries) LockOpenBalances(ctx context.Context, arg LockOpenBalancesPara
 			&i.ValidUntil,
 			&i.Overage,
 			&i.OverageLimit,
+			&i.OverageOff,
 			&i.OverageMicros,
 			&i.AlertAt,
 			&i.Expired,
@@ -993,7 +1060,7 @@ func (q *Queries) MarkReserves(ctx context.Context, accountID string) error {
 
 const openBalance = `-- name: OpenBalance :one
 
-SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed
+SELECT account_id, period, source, anchor, months, starts_at, ends_at, tier, granted, included, tts, stt, llm, rag, requests, held, closed, reserves, valid_until, overage, overage_limit, overage_off, overage_micros, alert_at FROM balances WHERE account_id = $1 AND NOT closed
 `
 
 // The open period of an account is its last one, also when it is over and no other has begun yet.
@@ -1022,6 +1089,7 @@ func (q *Queries) OpenBalance(ctx context.Context, accountID string) (Balance, e
 		&i.ValidUntil,
 		&i.Overage,
 		&i.OverageLimit,
+		&i.OverageOff,
 		&i.OverageMicros,
 		&i.AlertAt,
 	)
@@ -1112,12 +1180,58 @@ func (q *Queries) OveragesOfAccount(ctx context.Context, accountID string) ([]Ov
 	return items, nil
 }
 
+const setAlertAt = `-- name: SetAlertAt :exec
+UPDATE balances SET alert_at = $1 WHERE account_id = $2 AND period = $3
+`
+
+type SetAlertAtParams struct {
+	AlertAt   *int64
+	AccountID string
+	Period    int32
+}
+
+func (q *Queries) SetAlertAt(ctx context.Context, arg SetAlertAtParams) error {
+	_, err := q.db.Exec(ctx, setAlertAt, arg.AlertAt, arg.AccountID, arg.Period)
+	return err
+}
+
+const setAlertPercents = `-- name: SetAlertPercents :exec
+INSERT INTO credit_settings (account_id, alert_percents) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET alert_percents = excluded.alert_percents
+`
+
+type SetAlertPercentsParams struct {
+	AccountID     string
+	AlertPercents []int16
+}
+
+func (q *Queries) SetAlertPercents(ctx context.Context, arg SetAlertPercentsParams) error {
+	_, err := q.db.Exec(ctx, setAlertPercents, arg.AccountID, arg.AlertPercents)
+	return err
+}
+
+const setOverageLimit = `-- name: SetOverageLimit :exec
+INSERT INTO credit_settings (account_id, overage_limit) VALUES ($1, $2)
+ON CONFLICT (account_id) DO UPDATE SET overage_limit = excluded.overage_limit
+`
+
+type SetOverageLimitParams struct {
+	AccountID    string
+	OverageLimit *int64
+}
+
+func (q *Queries) SetOverageLimit(ctx context.Context, arg SetOverageLimitParams) error {
+	_, err := q.db.Exec(ctx, setOverageLimit, arg.AccountID, arg.OverageLimit)
+	return err
+}
+
 const setTerms = `-- name: SetTerms :exec
 UPDATE balances
 SET tier = $1, granted = $2, included = $3, valid_until = $4,
-    overage = $5, overage_limit = $6, overage_micros = $7,
-    alert_at = $8
-WHERE account_id = $9 AND period = $10
+    overage = $5, overage_limit = $6, overage_off = $7,
+    overage_micros = $8,
+    alert_at = $9
+WHERE account_id = $10 AND period = $11
 `
 
 type SetTermsParams struct {
@@ -1127,6 +1241,7 @@ type SetTermsParams struct {
 	ValidUntil    time.Time
 	Overage       int64
 	OverageLimit  *int64
+	OverageOff    bool
 	OverageMicros int64
 	AlertAt       *int64
 	AccountID     string
@@ -1141,6 +1256,7 @@ func (q *Queries) SetTerms(ctx context.Context, arg SetTermsParams) error {
 		arg.ValidUntil,
 		arg.Overage,
 		arg.OverageLimit,
+		arg.OverageOff,
 		arg.OverageMicros,
 		arg.AlertAt,
 		arg.AccountID,

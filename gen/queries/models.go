@@ -64,6 +64,7 @@ type Balance struct {
 	ValidUntil    time.Time
 	Overage       int64
 	OverageLimit  *int64
+	OverageOff    bool
 	OverageMicros int64
 	AlertAt       *int64
 }

@@ -30,7 +30,8 @@ import (
 // Outside is what a server takes from the world around it.
 type Outside struct {
 	Now    func() time.Time
-	Rand   io.Reader // cryptographically secure
+	Wall   func() time.Time // the clock that signatures go by; nil if it is Now
+	Rand   io.Reader        // cryptographically secure
 	Logger *slog.Logger
 }
 
@@ -110,7 +111,7 @@ func (a *App) wire(p parsed) error {
 	if a.cfg.StripeSecretKey != "" {
 		client := stripe.New(stripe.Config{
 			SecretKey: a.cfg.StripeSecretKey, WebhookSecrets: a.cfg.StripeWebhookSecrets, APIURL: a.cfg.StripeAPIURL,
-			Catalogue: p.catalogue, Now: a.outside.Now,
+			Catalogue: p.catalogue, Now: a.wall(),
 		})
 		bill.Provider, edge.ReadStripeEvent = client, client.ReadEvent
 	}
@@ -119,6 +120,13 @@ func (a *App) wire(p parsed) error {
 	var err error
 	a.handler, err = httpapi.New(edge)
 	return err
+}
+
+func (a *App) wall() func() time.Time {
+	if a.outside.Wall != nil {
+		return a.outside.Wall
+	}
+	return a.outside.Now
 }
 
 // wireKeys connects the keys in memory with the lease under which they may be used.
@@ -196,6 +204,11 @@ func (a *App) CreateKey(ctx context.Context, accountID string, p keys.CreatePara
 		return err
 	})
 	return created, err
+}
+
+// VerifyLedger recomputes the ledger and returns what differs, for the command line.
+func (a *App) VerifyLedger(ctx context.Context) ([]credits.Difference, error) {
+	return a.credits.Verify(ctx)
 }
 
 // Listen opens the address that the settings name.

@@ -33,11 +33,13 @@ type Balance struct {
 	Overage            int64  // used beyond Granted and in the ledger as such, since the price has changed
 	OverageLimit       *int64 // how much overage there may be in all; nil for any amount, 0 for a hard cap
 	OverageMicros      int64  // micro-dollars for a credit of overage
+	OverageOff         bool   // no more overage, whatever the plan has: payment is overdue
 	TTS, STT, LLM, RAG int64  // used, by category
 	Held               int64  // for reservations; counts as spent
 	Requests           int64
 	months             int
-	reserves           bool // the account has made reservations, ever
+	reserves           bool   // the account has made reservations, ever
+	alertAt            *int64 // use that makes the next alert due, nil for none
 }
 
 // Used returns the credits that were used.
@@ -85,6 +87,11 @@ func (c *Credits) Current(ctx context.Context, accountID string) (Balance, error
 		return err
 	})
 	return b, err
+}
+
+// CurrentTx is Current within a transaction, which then holds the period's row and the account's.
+func (c *Credits) CurrentTx(ctx context.Context, tx postgres.Tx, accountID string) (Balance, error) {
+	return c.lockToChangeTx(ctx, tx, accountID, c.now())
 }
 
 // lockCurrentTx returns the current period and holds its row.
@@ -152,7 +159,7 @@ func (c *Credits) firstTx(
 func (b Balance) standing(plan plans.Plan) Standing {
 	s := Standing{Plan: plan, Monthly: Full, Overage: true}
 	if b.Cycle.Source != OwnSource && b.Cycle.Source != "" {
-		s.Monthly, s.Overage = Bridge, b.OverageLimit == nil || *b.OverageLimit > b.Overage
+		s.Monthly, s.Overage = Bridge, !b.OverageOff
 	}
 	return s
 }
@@ -273,6 +280,9 @@ func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, no
 	if b.OverageLimit != nil { // it is never less than what there is
 		least := max(*b.OverageLimit, b.Overage, b.Used()+b.Held-b.Granted)
 		b.OverageLimit = &least
+	}
+	if b.alertAt, err = c.alert(ctx, tx, b, now); err != nil {
+		return Balance{}, err
 	}
 	return b, setTerms(ctx, tx, b)
 }

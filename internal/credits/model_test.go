@@ -2,42 +2,73 @@ package credits
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/keymeter/keymeter/internal/plans"
 )
 
-// model is the ledger as its rules say it is, in memory and one step at a time. It shares the types of events and
-// nothing else with the code: no calendar, no prices, no SQL.
+// model is the ledger as its rules say it is, in memory and one step at a time: lists of what was given, burned, lost and
+// billed, and the rest summed up from them. It shares types and the names of sources with the code and nothing else: no
+// calendar, no prices, no order of lots, no SQL. What has to do with grants is in model_grants_test.go.
 type model struct {
 	accounts map[string]*modelAccount
 	keys     map[string]string // key id to account id
 	plans    map[plans.Tier]plans.Plan
+	bridge   plans.Bridge
 }
 
 type modelAccount struct {
-	tier    plans.Tier
-	created time.Time
-	periods []*modelPeriod
-	events  map[string]modelEvent
+	tier     plans.Tier
+	created  time.Time
+	limit    *int64 // of overage, that the customer has set
+	periods  []*modelPeriod
+	grants   []modelGrant // in the order in which they were given
+	burns    []modelBurn
+	losses   []modelLoss
+	overages []modelOverage
+	events   map[string]modelEvent
+	holds    []*modelHold
 }
 
 type modelPeriod struct {
-	source            string
-	anchor            time.Time
-	months            int
-	start, end        time.Time
-	tier              plans.Tier
-	capped            bool
-	granted, included int64
-	used              map[plans.Category]int64
-	requests          int64
+	source     string
+	anchor     time.Time
+	months     int
+	start, end time.Time
+	valid      time.Time // until then it holds what can be used
+	tier       plans.Tier
+	included   int64 // monthly credits of the best plan that gave its own here
+	overage    int64 // that is billed already
+	limit      *int64
+	micros     int64
+	used       map[plans.Category]int64
+	requests   int64
 }
 
 type modelEvent struct {
-	sent    Event
-	credits int64
-	period  int
+	sent     Event
+	credits  int64
+	period   int
+	settled  bool // it was a reservation
+	reversed bool
+	reversal bool
+}
+
+type modelHold struct {
+	id, eventID string
+	period      int
+	credits     int64
+	expires     time.Time
+	ended       bool // it holds nothing any more
+	final       bool // and nothing becomes of it
+}
+
+// modelStanding is what is known of an account's purchases.
+type modelStanding struct {
+	plan    plans.Plan
+	monthly Monthly
+	overage bool
 }
 
 // modelOutcome is what the rules say of an event. code is "" if it is recorded; field is what an invalid one names.
@@ -55,7 +86,45 @@ func (p *modelPeriod) total() int64 {
 	return sum
 }
 
+func (p *modelPeriod) cycleStart() time.Time { return monthLater(p.anchor, p.months) }
+
 func (a *modelAccount) latest() *modelPeriod { return a.periods[len(a.periods)-1] }
+
+func (a *modelAccount) number() int { return len(a.periods) - 1 }
+
+// held is what reservations of the latest period hold.
+func (a *modelAccount) held() int64 { return a.heldIn(a.number()) }
+
+func (a *modelAccount) heldIn(period int) (sum int64) {
+	for _, h := range a.holds {
+		if h.period == period && !h.ended {
+			sum += h.credits
+		}
+	}
+	return sum
+}
+
+// freeHolds ends the reservations that have run out.
+func (a *modelAccount) freeHolds(now time.Time) {
+	for _, h := range a.holds {
+		h.ended = h.ended || !now.Before(h.expires)
+	}
+}
+
+// room is what can still be spent.
+func (a *modelAccount) room() int64 {
+	p := a.latest()
+	if p.limit == nil {
+		return 1 << 61
+	}
+	return max(0, a.granted()+*p.limit-p.total()-a.held())
+}
+
+// remaining is what is left before the cap or the overage.
+func (a *modelAccount) remaining() int64 {
+	p := a.latest()
+	return max(0, a.granted()+p.overage-p.total()-a.held())
+}
 
 // monthLater is the anchor's day and time of day in the n-th month after it, or that month's last day.
 func monthLater(anchor time.Time, n int) time.Time {
@@ -75,54 +144,70 @@ func monthOf(anchor, at time.Time) int {
 }
 
 // open is the account's current period. An account's periods follow the day of its creation until a subscription or a
-// change by hand says otherwise; where one is over, the next is that of the same cycle which now lies in.
+// change by hand says otherwise; where one is over, the next are those of the same cycle, up to that which now lies in.
+// Those whose monthly credits would have expired since are left out.
 func (m *model) open(a *modelAccount, now time.Time) *modelPeriod {
 	plan := m.plans[a.tier]
 	if len(a.periods) == 0 {
 		anchor := a.created.Truncate(24 * time.Hour)
-		return m.start(a, OwnSource, anchor, monthOf(anchor, now), anchor, plan)
+		own := modelStanding{plan: plan, monthly: Full, overage: true}
+		m.start(a, OwnSource, anchor, monthOf(anchor, now), anchor, own, now)
 	}
-	latest := a.latest()
-	if now.Before(latest.end) {
-		return latest
+	for !now.Before(a.latest().end) {
+		p := a.latest()
+		months := p.months + 1
+		for !monthLater(p.anchor, months+1+plan.CarryoverMonths).After(now) {
+			months++
+		}
+		m.start(a, p.source, p.anchor, months, p.end, m.unasked(p, plan), now)
 	}
-	return m.start(a, latest.source, latest.anchor, monthOf(latest.anchor, now), latest.end, plan)
+	if !now.Before(a.latest().valid) {
+		a.refresh(now)
+	}
+	return a.latest()
 }
 
-// start begins a period. A month of a subscription was paid for once, so what was used of it before is used.
-func (m *model) start(
-	a *modelAccount, source string, anchor time.Time, months int, notBefore time.Time, plan plans.Plan,
-) *modelPeriod {
-	granted := plan.MonthlyCredits
-	if source != OwnSource {
-		for _, p := range a.periods {
-			if p.source == source && p.anchor.Equal(anchor) && p.months == months {
-				granted -= p.total()
-			}
-		}
+// unasked is the standing in a period that traffic opens. Of a subscription it is not known whether it was paid for again.
+func (m *model) unasked(before *modelPeriod, plan plans.Plan) modelStanding {
+	if before.source == OwnSource {
+		return modelStanding{plan: plan, monthly: Full, overage: true}
 	}
+	return modelStanding{plan: plan, monthly: Bridge, overage: before.limit == nil || *before.limit > before.overage}
+}
+
+// start closes the latest period and begins another.
+func (m *model) start(
+	a *modelAccount, source string, anchor time.Time, months int, notBefore time.Time, s modelStanding, now time.Time,
+) {
 	next := &modelPeriod{
 		source: source, anchor: anchor, months: months, start: monthLater(anchor, months), end: monthLater(anchor, months+1),
-		tier: plan.Tier, capped: plan.Capped, granted: max(0, granted), included: plan.MonthlyCredits,
 		used: map[plans.Category]int64{},
 	}
 	if next.start.Before(notBefore) {
 		next.start = notBefore
 	}
+	var back int64
+	if len(a.periods) > 0 {
+		back = a.close(next.start, now)
+	}
 	a.periods = append(a.periods, next)
-	return next
+	if back > 0 { // billed, and reversed before the period was over
+		next.tier = s.plan.Tier
+		m.adjust(a, back, "overage-reversed:"+itoa(a.number()-1), now)
+	}
+	m.apply(a, s, false, now)
 }
 
-// change puts the account under another plan, by hand if cycle is nil. It reports whether it can: a reading of a period
-// that was over before the current one began is refused, and leaves no trace.
-func (m *model) change(a *modelAccount, now time.Time, tier plans.Tier, cycle *Cycle) bool {
+// change puts the account under another standing, by hand if cycle is nil. It reports whether it can: a reading of a
+// period that was over before the current one began is refused, and leaves no trace.
+func (m *model) change(a *modelAccount, now time.Time, s modelStanding, cycle *Cycle) bool {
 	before := a.copy()
-	m.changePeriod(a, now, m.plans[tier], cycle)
+	m.changePeriod(a, now, s, cycle)
 	if latest := a.latest(); !latest.start.Before(latest.end) {
 		*a = before
 		return false
 	}
-	a.tier = tier
+	a.tier = s.plan.Tier
 	return true
 }
 
@@ -133,41 +218,43 @@ func (a *modelAccount) copy() modelAccount {
 		period := *p
 		copied.periods = append(copied.periods, &period)
 	}
+	copied.grants, copied.burns = slices.Clone(a.grants), slices.Clone(a.burns)
+	copied.losses, copied.overages = slices.Clone(a.losses), slices.Clone(a.overages)
 	return copied
 }
 
-func (m *model) changePeriod(a *modelAccount, now time.Time, plan plans.Plan, cycle *Cycle) {
-	var current *modelPeriod
-	if cycle != nil && len(a.periods) > 0 && a.latest().source == cycle.Source {
-		current = a.latest() // the subscription says what the current period is
-	} else {
-		current = m.open(a, now)
+func (m *model) changePeriod(a *modelAccount, now time.Time, s modelStanding, cycle *Cycle) {
+	// The subscription that the latest period follows says itself what the current one is.
+	if cycle == nil || len(a.periods) == 0 || a.latest().source != cycle.Source {
+		m.open(a, now)
 	}
-	more := plan.MonthlyCredits - current.included
-	if cycle != nil {
-		more = max(0, more) // Stripe may sell more for this month; it never takes away
-	}
-	// What was used in overage, or under a higher cap, can't stand under this one.
-	unfit := plan.Capped && (!current.capped || current.total() > current.granted+more)
+	current := a.latest()
 	switch {
-	case cycle == nil && (unfit || current.source != OwnSource):
-		m.cut(a, now, plan, Cycle{Source: OwnSource, Anchor: now, Start: now})
+	case cycle == nil && current.source != OwnSource:
+		m.cut(a, now, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now)
 		return
-	case cycle != nil && (current.source != cycle.Source || monthLater(current.anchor, current.months).Before(cycle.Start)):
-		m.cut(a, cycle.Start, plan, *cycle)
+	case cycle != nil && (current.source != cycle.Source || current.cycleStart().Before(cycle.Start)):
+		m.cut(a, cycle.Start, s, *cycle, now)
 		return
-	case unfit: // in mid-month
-		m.cut(a, now, plan, *cycle)
-		return
+	case cycle != nil && !theirEnd(*cycle).After(current.cycleStart()):
+		// What was read is from before this period began, and so says nothing of who has paid for it.
+		s.monthly = min(s.monthly, Bridge)
 	}
-	current.granted += more
-	current.included += more
-	current.tier, current.capped = plan.Tier, plan.Capped
+	m.apply(a, s, cycle == nil, now)
+}
+
+// theirEnd is when a subscription's period ends that began at the cycle's start: with its month, or where it was before
+// the anchor, there.
+func theirEnd(c Cycle) time.Time {
+	if c.Start.Before(c.Anchor) {
+		return c.Anchor
+	}
+	return monthLater(c.Anchor, monthOf(c.Anchor, c.Start)+1)
 }
 
 // cut ends the current period at a time and begins that of a cycle. The current one keeps at least a millisecond. Months
 // are counted from the cycle's anchor, or from its start where that is not whole months after the anchor.
-func (m *model) cut(a *modelAccount, at time.Time, plan plans.Plan, cycle Cycle) {
+func (m *model) cut(a *modelAccount, at time.Time, s modelStanding, cycle Cycle, now time.Time) {
 	current := a.latest()
 	if least := current.start.Add(time.Millisecond); at.Before(least) {
 		at = least
@@ -179,7 +266,7 @@ func (m *model) cut(a *modelAccount, at time.Time, plan plans.Plan, cycle Cycle)
 	if !monthLater(cycle.Anchor, months).Equal(cycle.Start) {
 		cycle.Anchor, months = cycle.Start, 0
 	}
-	m.start(a, cycle.Source, cycle.Anchor, months, at, plan)
+	m.start(a, cycle.Source, cycle.Anchor, months, at, s, now)
 }
 
 // record is what becomes of a batch.
@@ -207,8 +294,11 @@ func (m *model) recordOne(now time.Time, e Event) modelOutcome {
 		return modelOutcome{code: "account_not_found"}
 	}
 	current := m.open(a, now)
+	if a.reserved(e.ID) {
+		return modelOutcome{code: "event_conflict"}
+	}
 	if before, ok := a.events[e.ID]; ok {
-		if !samePayload(before.sent, e) {
+		if before.reversal || !samePayload(before.sent, e) {
 			return modelOutcome{code: "event_conflict"}
 		}
 		return modelOutcome{credits: before.credits, duplicate: true}
@@ -220,12 +310,12 @@ func (m *model) recordOne(now time.Time, e Event) modelOutcome {
 	if field != "" {
 		return modelOutcome{code: "invalid_request", field: field}
 	}
-	if current.capped && current.total()+cost > current.granted {
+	if cost > a.room() {
 		return modelOutcome{code: "credits_exhausted"}
 	}
 	current.used[e.Category] += cost
 	current.requests++
-	a.events[e.ID] = modelEvent{sent: e, credits: cost, period: len(a.periods) - 1}
+	a.events[e.ID] = modelEvent{sent: e, credits: cost, period: a.number()}
 	return modelOutcome{credits: cost}
 }
 
@@ -278,4 +368,42 @@ func modelCost(e Event) (credits int64, field string) {
 		return *e.Quantity * 2, ""
 	}
 	return 0, "provider"
+}
+
+// reserved reports whether an id belongs to a reservation.
+func (a *modelAccount) reserved(eventID string) bool {
+	return slices.ContainsFunc(a.holds, func(h *modelHold) bool { return h.eventID == eventID })
+}
+
+// reverse gives back what an event cost, once: in its own period, or if that is closed by an adjustment in the open one.
+func (m *model) reverse(a *modelAccount, now time.Time, id string) (credits int64, duplicate bool) {
+	p := m.open(a, now)
+	e := a.events[id]
+	if e.reversed {
+		return e.credits, true
+	}
+	e.reversed = true
+	a.events[id] = e
+	given := modelEvent{period: a.number(), reversal: true}
+	if e.period == a.number() {
+		given.credits = -e.credits
+		p.used[e.sent.Category] -= e.credits
+	} else {
+		m.adjust(a, e.credits, "reversal:"+id, now)
+	}
+	a.events["reversal:"+id] = given
+	return e.credits, false
+}
+
+// settle ends a reservation with its cost, as far as there is room for it.
+func (m *model) settle(a *modelAccount, now time.Time, h *modelHold, cost int64) (charged int64) {
+	p := m.open(a, now)
+	h.ended, h.final = true, true // what it held is room
+	charged = min(cost, a.room())
+	p.used[plans.LLM] += charged
+	p.requests++
+	a.events[h.eventID] = modelEvent{
+		sent: Event{Category: plans.LLM}, credits: charged, period: a.number(), settled: true,
+	}
+	return charged
 }

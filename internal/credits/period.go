@@ -12,6 +12,14 @@ type Cycle struct {
 	Anchor, Start time.Time
 }
 
+// end returns when the period ends that begins at Start: with its month or, if it began before the anchor, there.
+func (c Cycle) end() time.Time {
+	if c.Start.Before(c.Anchor) {
+		return c.Anchor
+	}
+	return addMonths(c.Anchor, monthsUntil(c.Anchor, c.Start)+1)
+}
+
 // addMonths returns the instant n months after anchor, in UTC. A day that the month lacks becomes its last, so that
 // the 31st comes back after a shorter month; Stripe does the same.
 func addMonths(anchor time.Time, n int) time.Time {

@@ -29,6 +29,26 @@ prices:
 	return catalogue
 }
 
+// oddCatalogue has what no other has: a capped plan that carries over, one with overage that does not, and a large bridge.
+func oddCatalogue(t tester) *plans.Catalogue {
+	t.Helper()
+	catalogue, err := plans.Parse([]byte(`
+bridge: {percent: 60, hours: 672}
+tiers:
+  - {tier: free, name: Free, monthlyPrice: "0", monthlyCredits: 100}
+  - {tier: starter, name: Starter, monthlyPrice: "5", monthlyCredits: 1000, carryoverMonths: 2, stripeLookupKey: starter}
+  - {tier: pro, name: Pro, monthlyPrice: "10", monthlyCredits: 5000, overageRate: "0.001", stripeLookupKey: pro}
+  - {tier: scale, name: Scale, monthlyPrice: "20", monthlyCredits: 10000, overageRate: "0.001", carryoverMonths: 1, stripeLookupKey: scale}
+prices:
+  tts: {unit: 1000, providers: {kokoro: {input: 4}}}
+  stt: {unit: 60, providers: {groq: {input: 2}}}
+  llm: {unit: 1000, providers: {gpt-4.1: {input: 4, output: 16}}}
+  rag: {unit: 1, providers: {default: {input: 2}}}
+`))
+	require.NoError(t, err)
+	return catalogue
+}
+
 var noon = time.Date(2026, 3, 21, 12, 0, 0, 0, time.UTC)
 
 // A change between plans that the schema's hard cap has to allow, whatever was used before.

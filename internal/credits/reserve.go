@@ -255,6 +255,9 @@ func (c *Credits) inLedger(
 		if err := fn(tx, l, l.accounts[d.accountID]); err != nil {
 			return err
 		}
+		if err := c.raise(ctx, tx, l); err != nil {
+			return err
+		}
 		return l.writeAll(ctx, tx)
 	})
 }

@@ -54,6 +54,10 @@ func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string,
 	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
 		err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
 	default:
+		if cycle != nil && !cycle.end().After(current.Cycle.Start) {
+			// It was read before this period began, and so does not tell whether that is paid for.
+			s.Monthly = min(s.Monthly, Bridge)
+		}
 		_, err = c.applyTx(ctx, tx, current, s, now)
 	}
 	return err
@@ -105,20 +109,14 @@ func (c *Credits) applyTx(ctx context.Context, tx postgres.Tx, b Balance, s Stan
 	case Bridge:
 		err = c.bridgeTx(ctx, tx, b, s.Plan, now)
 	case Trial, Full:
-		err = c.monthlyTx(ctx, tx, b, s, now)
+		b, err = c.monthlyTx(ctx, tx, b, s, now)
 	case Frozen:
 	}
 	if err == nil {
-		err = c.changePlanTx(ctx, tx, b, s, now)
+		b, err = c.changePlanTx(ctx, tx, b, s, now)
 	}
 	if err != nil {
 		return Balance{}, err
-	}
-	if s.Monthly >= Trial {
-		b.Included = max(b.Included, s.Plan.MonthlyCredits)
-	}
-	if s.Cycle == nil && b.Cycle.Source == OwnSource {
-		b.Included = s.Plan.MonthlyCredits
 	}
 	b.Tier = s.Plan.Tier
 	return c.refreshedTx(ctx, tx, b, now)
@@ -143,7 +141,7 @@ func (c *Credits) termsTx(ctx context.Context, tx postgres.Tx, b Balance, s Stan
 		}
 		b.Overage += over
 	}
-	b.OverageLimit, b.OverageMicros = limit, micros
+	b.OverageLimit, b.OverageMicros, b.OverageOff = limit, micros, !s.Overage
 	return b, nil
 }
 
@@ -171,21 +169,26 @@ func (c *Credits) bridgeTx(ctx context.Context, tx postgres.Tx, b Balance, plan 
 	return err
 }
 
-// monthlyTx gives a period's monthly credits, once, less what was used of their advance.
-func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) error {
+// monthlyTx gives a period's monthly credits, once, less what was used of their advance. A period that includes them has
+// had them, also where the advance has left nothing of them.
+func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) (Balance, error) {
+	if b.Included > 0 {
+		return b, nil
+	}
 	source := monthlySource(b)
+	b.Included = s.Plan.MonthlyCredits
 	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil || given {
-		return errors.Join(err, c.returnTx(ctx, tx, b, now))
+		return b, errors.Join(err, c.returnTx(ctx, tx, b, now))
 	}
 	used, err := c.endBridgeTx(ctx, tx, b, now)
 	if err != nil {
-		return err
+		return b, err
 	}
 	_, err = c.giveTx(ctx, tx, b, Grant{
 		Kind: MonthlyGrant, Amount: s.Plan.MonthlyCredits - used, Source: source,
 		Reason: s.Plan.Name + " plan, monthly credits", ExpiresAt: carriedUntil(b, s),
 	}, now)
-	return err
+	return b, err
 }
 
 func leavingSource(subscription string) string { return "left:" + subscription }
@@ -241,18 +244,22 @@ func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, no
 
 // changePlanTx gives or takes what a change of plan within a period does. A plan from a subscription gives the part of the
 // difference that is left of the period, once for each plan, and takes nothing.
-func (c *Credits) changePlanTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) error {
+func (c *Credits) changePlanTx(
+	ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time,
+) (Balance, error) {
 	more := s.Plan.MonthlyCredits - b.Included
 	byHand := s.Cycle == nil
 	switch {
-	case b.Included == 0 || more == 0: // the period is new, or its monthly credits are not paid for yet
-		return nil
+	case b.Included == 0 || more == 0: // the period's monthly credits are not paid for yet, or those of this plan
+		return b, nil
 	case more < 0 && byHand:
+		b.Included = s.Plan.MonthlyCredits
 		included := func(l lot) bool { return l.kind == MonthlyGrant && l.period == b.Period }
-		return c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
+		return b, c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
 	case more < 0 || s.Monthly < Trial:
-		return nil
+		return b, nil
 	}
+	b.Included = s.Plan.MonthlyCredits
 	source := fmt.Sprintf("upgrade:%s:%s", monthlySource(b), s.Plan.Tier)
 	if byHand {
 		source = c.ids.New("change")
@@ -263,7 +270,7 @@ func (c *Credits) changePlanTx(ctx context.Context, tx postgres.Tx, b Balance, s
 		Kind: MonthlyGrant, Amount: more, Source: source, Reason: "Change to the " + s.Plan.Name + " plan",
 		ExpiresAt: carriedUntil(b, s),
 	}, now)
-	return err
+	return b, err
 }
 
 // share returns the part of credits that left is of whole, rounded up.

@@ -44,7 +44,7 @@ func fromRow(row queries.Balance) Balance {
 		AccountID: row.AccountID, Period: row.Period, months: int(row.Months), reserves: row.Reserves,
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
 		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Granted: row.Granted,
-		ValidUntil: row.ValidUntil, Overage: row.Overage, OverageLimit: row.OverageLimit, OverageMicros: row.OverageMicros,
+		ValidUntil: row.ValidUntil, Overage: row.Overage, OverageLimit: row.OverageLimit, OverageMicros: row.OverageMicros, OverageOff: row.OverageOff, alertAt: row.AlertAt,
 		Included: row.Included,
 		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Held: row.Held, Requests: row.Requests,
 	}

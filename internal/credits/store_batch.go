@@ -91,6 +91,9 @@ func (c *Credits) decideBatch(ctx context.Context, conn dbConn, b *batch, r *rea
 	if err := l.insertEvents(ctx, conn); err != nil {
 		return err
 	}
+	if err := c.raise(ctx, conn, l); err != nil {
+		return err
+	}
 	b.prepared()
 	return pipelined(ctx, conn, "", "COMMIT", l.write(ctx))
 }
@@ -209,7 +212,7 @@ func fromLocked(row *queries.LockOpenBalancesRow) Balance {
 		AccountID: row.AccountID, Period: row.Period, months: int(row.Months), reserves: row.Reserves,
 		Cycle:    Cycle{Source: row.Source, Anchor: row.Anchor, Start: addMonths(row.Anchor, int(row.Months))},
 		StartsAt: row.StartsAt, EndsAt: row.EndsAt, Tier: plans.Tier(row.Tier), Granted: row.Granted,
-		ValidUntil: row.ValidUntil, Overage: row.Overage, OverageLimit: row.OverageLimit, OverageMicros: row.OverageMicros,
+		ValidUntil: row.ValidUntil, Overage: row.Overage, OverageLimit: row.OverageLimit, OverageMicros: row.OverageMicros, OverageOff: row.OverageOff, alertAt: row.AlertAt,
 		Included: row.Included,
 		TTS:      row.Tts, STT: row.Stt, LLM: row.Llm, RAG: row.Rag, Held: row.Held, Requests: row.Requests,
 	}

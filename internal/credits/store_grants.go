@@ -57,11 +57,12 @@ func insertBurns(ctx context.Context, db queries.DBTX, b Balance, ls lots, burne
 type cause string
 
 const (
-	lostByExpiry   cause = "expired"
-	lostTakenBack  cause = "taken_back"
-	lostReplaced   cause = "replaced"
-	lostPlanChange cause = "plan_changed"
-	lostByLeaving  cause = "left"
+	lostByExpiry     cause = "expired"
+	lostTakenBack    cause = "taken_back"
+	lostReplaced     cause = "replaced"
+	lostPlanChange   cause = "plan_changed"
+	lostByLeaving    cause = "left"
+	lostByAdjustment cause = "adjusted"
 )
 
 type loss struct {
@@ -130,13 +131,15 @@ func leftOf(ctx context.Context, db queries.DBTX, accountID, subscription string
 func setTerms(ctx context.Context, db queries.DBTX, b Balance) error {
 	return queries.New(db).SetTerms(ctx, queries.SetTermsParams{
 		AccountID: b.AccountID, Period: b.Period, Tier: string(b.Tier), Granted: b.Granted, Included: b.Included,
-		ValidUntil: b.ValidUntil, Overage: b.Overage, OverageLimit: b.OverageLimit, OverageMicros: b.OverageMicros,
+		ValidUntil: b.ValidUntil, Overage: b.Overage, OverageLimit: b.OverageLimit, OverageMicros: b.OverageMicros, OverageOff: b.OverageOff,
+		AlertAt: b.alertAt,
 	})
 }
 
 // settings are what a customer has set.
 type settings struct {
-	overageLimit *int64
+	overageLimit  *int64
+	alertPercents []int16
 }
 
 func getSettings(ctx context.Context, db queries.DBTX, accountID string) (settings, error) {
@@ -144,5 +147,5 @@ func getSettings(ctx context.Context, db queries.DBTX, accountID string) (settin
 	if postgres.NoRows(err) {
 		return settings{}, nil
 	}
-	return settings{overageLimit: row.OverageLimit}, err
+	return settings{overageLimit: row.OverageLimit, alertPercents: row.AlertPercents}, err
 }

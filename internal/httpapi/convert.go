@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keymeter/keymeter/gen/api"
@@ -58,7 +60,7 @@ func toAccount(a accounts.Account) api.Account {
 }
 
 func toCredits(b credits.Balance) api.Credits {
-	return api.Credits{Used: b.Used(), Limit: b.Granted, Remaining: b.Remaining()}
+	return api.Credits{Used: b.Used(), Limit: b.Granted, Remaining: b.Remaining(), Overage: unlessZero(b.Over())}
 }
 
 // page converts the items of a list and names the cursor of the next page.
@@ -72,4 +74,13 @@ func page[T, U any](items []T, more bool, convert func(T) U, id func(T) string) 
 		next = &last
 	}
 	return data, next
+}
+
+// dollars writes micro-dollars as an exact decimal, at least to the cent.
+func dollars(micros int64) string {
+	text := fmt.Sprintf("%d.%06d", micros/1_000_000, micros%1_000_000)
+	for strings.HasSuffix(text, "0") && len(text)-strings.IndexByte(text, '.') > 3 {
+		text = text[:len(text)-1]
+	}
+	return text
 }

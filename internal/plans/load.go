@@ -37,7 +37,8 @@ func Parse(source []byte) (*Catalogue, error) {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
 	c := &Catalogue{plans: map[Tier]Plan{}, prices: map[Category]priceList{}}
-	err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addPrices(f.Prices), c.setGrace(f.GraceDays), c.setTopUp(f.TopUp))
+	err := errors.Join(c.addTiers(f.Tiers), c.addBridge(f.Bridge), c.addAlerts(f.Alerts), c.addPrices(f.Prices),
+		c.setGrace(f.GraceDays), c.setTopUp(f.TopUp))
 	if err != nil {
 		return nil, fmt.Errorf("plan catalogue: %w", err)
 	}
@@ -64,6 +65,7 @@ func decode(source []byte, into *file) error {
 
 type file struct {
 	Bridge    bridgeEntry             `json:"bridge"`
+	Alerts    []int16                 `json:"alerts"`
 	Tiers     []tierEntry             `json:"tiers"`
 	Prices    map[Category]priceEntry `json:"prices"`
 	GraceDays *int                    `json:"graceDays"`
@@ -81,6 +83,16 @@ func (c *Catalogue) addBridge(e bridgeEntry) error {
 		return errors.New("bridge must be of 0 to 100 percent for at most 28 days")
 	}
 	c.Bridge = Bridge{Percent: e.Percent, For: time.Duration(e.Hours) * time.Hour}
+	return nil
+}
+
+func (c *Catalogue) addAlerts(percents []int16) error {
+	for i, p := range percents {
+		if p < 1 || p > 1000 || i > 0 && p <= percents[i-1] {
+			return errors.New("alerts must be rising percentages between 1 and 1000")
+		}
+	}
+	c.Alerts = percents
 	return nil
 }
 

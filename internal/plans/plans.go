@@ -48,6 +48,7 @@ func (p Plan) Display() string { return fmt.Sprintf("%s ($%s/mo)", p.Name, p.Mon
 // Catalogue is the tiers and prices. It does not change once it is loaded.
 type Catalogue struct {
 	Bridge Bridge
+	Alerts []int16 // percent of a period's credits at which an alert is raised, rising
 	plans  map[Tier]Plan
 	prices map[Category]priceList
 	grace  time.Duration
