@@ -168,7 +168,7 @@ func (c *Credits) nextTx(
 		StartsAt: later(cycle.Start, notBefore), EndsAt: addMonths(cycle.Anchor, months+1), Tier: s.Plan.Tier,
 		reserves: before.reserves,
 	}
-	next.ValidUntil = next.EndsAt
+	next.ValidUntil = next.StartsAt // until it has been refreshed
 	if !next.StartsAt.Before(next.EndsAt) {
 		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
 	}
@@ -198,7 +198,7 @@ func (c *Credits) closeTx(ctx context.Context, tx postgres.Tx, b Balance, nextSt
 		return err
 	}
 	ends := func(l lot) bool { return l.expired(nextStarts) || l.endsWith(b) }
-	if err := c.expireTx(ctx, tx, b, ls, burned, ends, now); err != nil {
+	if _, err := c.expireTx(ctx, tx, b, ls, burned, ends, now); err != nil {
 		return err
 	}
 	if err := c.creditOverageTx(ctx, tx, b, now); err != nil {
@@ -217,10 +217,10 @@ func (c *Credits) creditOverageTx(ctx context.Context, tx postgres.Tx, b Balance
 	return err
 }
 
-// expireTx takes away what is unused of the lots that have ended.
+// expireTx takes away what is unused of the lots that have ended, and returns how much that was.
 func (c *Credits) expireTx(
 	ctx context.Context, tx postgres.Tx, b Balance, ls lots, burned []int64, ended func(l lot) bool, now time.Time,
-) error {
+) (lost int64, err error) {
 	for i, l := range ls {
 		unused := l.available - burned[i]
 		if unused == 0 || !ended(l) {
@@ -228,34 +228,30 @@ func (c *Credits) expireTx(
 		}
 		err := insertLoss(ctx, tx, loss{
 			id: c.ids.New("loss"), accountID: b.AccountID, grantID: l.id, period: b.Period, amount: unused,
-			cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro()), at: now,
+			cause: lostByExpiry, source: c.ids.New("expiry"), at: now,
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
+		lost += unused
 	}
-	return nil
+	return lost, nil
 }
 
-// refreshedTx makes the period say what its grants leave for it now. What has expired is taken away, but for what is used
-// or held.
+// refreshedTx makes the period say what its grants leave for it now. What has expired since it last did is taken away,
+// but for what was used or held by then: that part stays the period's, also if it is given back later.
 func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
 		return Balance{}, err
 	}
 	burned, _ := ls.burns(b.spoken())
-	if err := c.expireTx(ctx, tx, b, ls, burned, func(l lot) bool { return l.expired(now) }, now); err != nil {
+	ended := func(l lot) bool { return l.expired(now) && !l.settled(b.ValidUntil) }
+	lost, err := c.expireTx(ctx, tx, b, ls, burned, ended, now)
+	if err != nil {
 		return Balance{}, err
 	}
-	b.Granted = 0
-	for i, l := range ls {
-		if l.expired(now) {
-			b.Granted += burned[i]
-		} else {
-			b.Granted += l.available
-		}
-	}
+	b.Granted = ls.total() - lost
 	b.ValidUntil = ls.nextExpiry(now, b.EndsAt)
 	if b.OverageLimit != nil { // it is never less than what there is
 		least := max(*b.OverageLimit, b.Overage, b.Used()+b.Held-b.Granted)
