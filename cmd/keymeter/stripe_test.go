@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/keymeter/keymeter/internal/testkit"
 )
 
 // emptyStripe is a Stripe without anything, which notes what is created and keeps nothing.
@@ -70,4 +72,23 @@ func TestStripeSync_settings(t *testing.T) {
 	_, stderr, err = run(t, []string{"KEYMETER_STRIPE_SECRET_KEY=sk_test_1", "KEYMETER_CATALOGUE=" + file}, "stripe", "sync")
 	require.Error(t, err)
 	require.Contains(t, stderr, "plan catalogue")
+}
+
+func TestStripeReconcile(t *testing.T) {
+	t.Parallel()
+	url, _ := emptyStripe(t)
+	environment := append(settings(testkit.DatabaseURL(t)),
+		"KEYMETER_STRIPE_SECRET_KEY=sk_test_1234567890", "KEYMETER_STRIPE_WEBHOOK_SECRETS=whsec_1", "KEYMETER_STRIPE_API_URL="+url)
+	out, stderr, err := run(t, environment, "stripe", "reconcile")
+	require.NoError(t, err, stderr)
+	var report struct {
+		Busy  bool
+		Found *int
+	}
+	require.NoError(t, json.Unmarshal([]byte(out), &report), out)
+	require.False(t, report.Busy)
+	require.Zero(t, *report.Found)
+	_, stderr, err = run(t, settings(testkit.DatabaseURL(t)), "stripe", "reconcile")
+	require.Error(t, err)
+	require.Contains(t, stderr, "billing_not_configured")
 }

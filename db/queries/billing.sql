@@ -40,9 +40,10 @@ SELECT * FROM billing_accounts WHERE check_at <= sqlc.arg(now)::timestamptz ORDE
 UPDATE billing_accounts SET check_at = sqlc.arg(check_at)::timestamptz
 WHERE account_id = sqlc.arg(account_id) AND check_at IS NOT NULL;
 
--- name: InsertStripeEvent :execrows
+-- name: InsertStripeEvents :execrows
 INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
-VALUES (sqlc.arg(id), sqlc.arg(type), sqlc.arg(customer_id)::text, sqlc.arg(received_at), sqlc.arg(received_at))
+SELECT unnest(sqlc.arg(ids)::text[]), unnest(sqlc.arg(types)::text[]), unnest(sqlc.arg(customer_ids)::text[]),
+    sqlc.arg(received_at)::timestamptz, sqlc.arg(received_at)::timestamptz
 ON CONFLICT (id) DO NOTHING;
 
 -- name: ClaimStripeEvents :many

@@ -391,24 +391,25 @@ func (q *Queries) InsertOverageBill(ctx context.Context, arg InsertOverageBillPa
 	return err
 }
 
-const insertStripeEvent = `-- name: InsertStripeEvent :execrows
+const insertStripeEvents = `-- name: InsertStripeEvents :execrows
 INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
-VALUES ($1, $2, $3::text, $4, $4)
+SELECT unnest($1::text[]), unnest($2::text[]), unnest($3::text[]),
+    $4::timestamptz, $4::timestamptz
 ON CONFLICT (id) DO NOTHING
 `
 
-type InsertStripeEventParams struct {
-	ID         string
-	Type       string
-	CustomerID string
-	ReceivedAt time.Time
+type InsertStripeEventsParams struct {
+	Ids         []string
+	Types       []string
+	CustomerIds []string
+	ReceivedAt  time.Time
 }
 
-func (q *Queries) InsertStripeEvent(ctx context.Context, arg InsertStripeEventParams) (int64, error) {
-	result, err := q.db.Exec(ctx, insertStripeEvent,
-		arg.ID,
-		arg.Type,
-		arg.CustomerID,
+func (q *Queries) InsertStripeEvents(ctx context.Context, arg InsertStripeEventsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, insertStripeEvents,
+		arg.Ids,
+		arg.Types,
+		arg.CustomerIds,
 		arg.ReceivedAt,
 	)
 	if err != nil {

@@ -46,7 +46,7 @@ type task struct {
 
 func (a *App) reconcile(ctx context.Context) error {
 	report, err := a.billing.Reconcile(ctx)
-	if report.Found+int(report.Unreadable+report.FailingEvents) > 0 {
+	if report.Found+report.Unreadable+report.FailingEvents+report.ParkedOverage > 0 {
 		a.outside.Logger.LogAttrs(ctx, slog.LevelWarn, "reconciled with Stripe", slog.Any("report", report))
 	}
 	return err

@@ -33,15 +33,15 @@ type Event struct {
 // customerDeleted is the type of the events after which a customer may be gone.
 const customerDeleted = "customer.deleted"
 
-// Receive puts an event into the inbox, once, and has it worked off soon. New tells whether it was not there yet.
-func (b *Billing) Receive(ctx context.Context, e Event) (isNew bool, err error) {
+// Receive puts events into the inbox, each once, and has them worked off soon. It returns how many were not there yet.
+func (b *Billing) Receive(ctx context.Context, events ...Event) (added int64, err error) {
 	if b.Provider == nil {
-		return false, ErrNotConfigured
+		return 0, ErrNotConfigured
 	}
-	if isNew, err = insertEvent(ctx, b.Pool, e, b.Now()); isNew {
+	if added, err = insertEvents(ctx, b.Pool, events, b.Now()); added > 0 {
 		b.wakeUp()
 	}
-	return isNew, err
+	return added, err
 }
 
 // wakeUp has one of the workers look for work now.

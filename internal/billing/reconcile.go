@@ -14,6 +14,7 @@ const (
 	reconcileFor   = 6 * time.Minute // how long whoever died keeps others from reconciling
 	overlap        = 10 * time.Minute
 	firstLook      = 72 * time.Hour // as long as Stripe tries to deliver an event
+	eventsAtOnce   = 1000           // that are put into the inbox
 	accountsAtOnce = 100            // that are looked at in a run
 )
 
@@ -21,7 +22,7 @@ const (
 type Report struct {
 	Troubles
 	Busy       bool  // another server is at it, so that nothing was done
-	Found      int   // events that no webhook had brought
+	Found      int64 // events that no webhook had brought
 	Checked    int64 // accounts that were read anew without an event
 	Unreadable int64 // accounts of these whose state could not be read; they are tried again
 }
@@ -49,15 +50,23 @@ func (b *Billing) Reconcile(ctx context.Context) (r Report, err error) {
 }
 
 // findEvents puts what happened since then into the inbox.
-func (b *Billing) findEvents(ctx context.Context, since, now time.Time) (found int, err error) {
-	err = b.Provider.Events(ctx, since.Add(-overlap), func(e Event) error {
-		isNew, err := b.Receive(ctx, e)
-		if isNew {
-			found++
-		}
+func (b *Billing) findEvents(ctx context.Context, since, now time.Time) (found int64, err error) {
+	var batch []Event
+	flush := func() error {
+		added, err := b.Receive(ctx, batch...)
+		found, batch = found+added, batch[:0]
 		return err
+	}
+	err = b.Provider.Events(ctx, since.Add(-overlap), func(e Event) error {
+		if batch = append(batch, e); len(batch) < eventsAtOnce {
+			return nil
+		}
+		return flush()
 	})
 	if err != nil {
+		return found, err
+	}
+	if err := flush(); err != nil {
 		return found, err
 	}
 	return found, moveReconciliation(ctx, b.Pool, now)

@@ -7,11 +7,14 @@ import (
 	"github.com/keymeter/keymeter/gen/queries"
 )
 
-func insertEvent(ctx context.Context, db queries.DBTX, e Event, now time.Time) (isNew bool, err error) {
-	rows, err := queries.New(db).InsertStripeEvent(ctx, queries.InsertStripeEventParams{
-		ID: e.ID, Type: e.Type, CustomerID: e.CustomerID, ReceivedAt: now,
-	})
-	return rows == 1, err
+// insertEvents returns how many of the events were not there yet.
+func insertEvents(ctx context.Context, db queries.DBTX, events []Event, now time.Time) (added int64, err error) {
+	params := queries.InsertStripeEventsParams{ReceivedAt: now}
+	for _, e := range events {
+		params.Ids, params.Types = append(params.Ids, e.ID), append(params.Types, e.Type)
+		params.CustomerIds = append(params.CustomerIds, e.CustomerID)
+	}
+	return queries.New(db).InsertStripeEvents(ctx, params)
 }
 
 func claimEvents(ctx context.Context, db queries.DBTX, now, until time.Time) (c claim, found bool, err error) {

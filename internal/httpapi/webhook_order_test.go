@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lives is how many lives of a subscription are told in an order of their own. Each takes about a tenth of a second.
-const lives = 30
+// lives is how many lives of a subscription are told in an order of their own. Their number bounds how long the test takes.
+const lives = 16
 
 // Whatever of the events of a checkout and a change of plan arrives, in whatever order, doubled, before or after what
 // follows it: once the rest is found, the account is as it would have been.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -55,6 +56,9 @@ func TestParse(t *testing.T) {
 		require.Equal(t, want, c.Plan(want.Tier))
 	}
 	require.Equal(t, "Medium ($19.99/mo)", c.Plan(Pro).Display())
+	require.Equal(t, 7*24*time.Hour, c.Grace())
+	_, sold := c.TopUp()
+	require.False(t, sold)
 	tier, ok := c.TierOf("medium")
 	require.True(t, ok)
 	require.Equal(t, Pro, tier)
@@ -124,6 +128,14 @@ func TestParseRefusals(t *testing.T) {
 		{"overage for free", "    monthlyCredits: 10\n", "    monthlyCredits: 10\n    overageRate: '0.001'\n", []string{"free", "overageRate"}},
 		{"negative carryover", "carryoverMonths: 12", "carryoverMonths: -1", []string{`tier "pro"`, "carryoverMonths"}},
 		{"endless carryover", "carryoverMonths: 12", "carryoverMonths: 121", []string{`tier "pro"`, "carryoverMonths"}},
+		{"a negative grace", "prices:", "graceDays: -1\nprices:", []string{"graceDays"}},
+		{"an endless grace", "prices:", "graceDays: 91\nprices:", []string{"graceDays"}},
+		{"top-ups for nothing", "prices:", "topUp: {pricePerThousandCredits: '0', minCredits: 1000, maxCredits: 2000}\nprices:", []string{"topUp", "pricePerThousandCredits"}},
+		{"top-ups in half cents", "prices:", "topUp: {pricePerThousandCredits: '0.005', minCredits: 1000, maxCredits: 2000}\nprices:", []string{"topUp", "cents"}},
+		{"top-ups of a part of a thousand", "prices:", "topUp: {pricePerThousandCredits: '1', minCredits: 1500, maxCredits: 2000}\nprices:", []string{"minCredits"}},
+		{"top-ups without bounds", "prices:", "topUp: {pricePerThousandCredits: '1'}\nprices:", []string{"minCredits"}},
+		{"top-ups the wrong way round", "prices:", "topUp: {pricePerThousandCredits: '1', minCredits: 3000, maxCredits: 2000}\nprices:", []string{"minCredits"}},
+		{"top-ups beyond what Stripe takes", "prices:", "topUp: {pricePerThousandCredits: '1000', minCredits: 1000, maxCredits: 1000000}\nprices:", []string{"maxCredits"}},
 		{"a missing category", "  stt: ", "  speech: ", []string{`"stt"`, "missing"}},
 		{"a category too many", "  rag: ", "  speech: {unit: 1, providers: {default: {input: 1}}}\n  rag: ", []string{"tts, stt, llm and rag"}},
 		{"a category without providers", "{unit: 1, providers: {default: {input: 3}}}", "{unit: 1}", []string{`"stt"`, "missing"}},
