@@ -19,7 +19,7 @@ import (
 const demoAccount = "demo"
 
 // demo sees to it that there is a demo account, and that dev.env has a key of it which works.
-func demo(ctx context.Context, a *app.App, url string, s secrets) error {
+func demo(ctx context.Context, a *app.App, url, simulator string, s secrets) error {
 	path := filepath.Join(home, "dev.env")
 	key, err := readKey(path)
 	if err != nil {
@@ -35,7 +35,8 @@ export KEYMETER_URL=%s
 export KEYMETER_API_KEY=%s
 export KEYMETER_SERVICE_TOKEN=%s
 export KEYMETER_OPERATOR_TOKEN=%s
-`, url, key, s.ServiceToken, s.OperatorToken))
+export KEYMETER_SIMULATOR_URL=%s
+`, url, key, s.ServiceToken, s.OperatorToken, simulator))
 }
 
 func newDemoKey(ctx context.Context, a *app.App) (string, error) {

@@ -70,7 +70,7 @@ func run(ctx context.Context) (err error) {
 	}
 	url := "http://" + listener.Addr().String()
 	sim.SetWebhook(url+"/webhooks/stripe", secrets.WebhookSecret)
-	if err := demo(ctx, a, url, secrets); err != nil {
+	if err := demo(ctx, a, url, "http://"+simListener.Addr().String(), secrets); err != nil {
 		return errors.Join(err, simListener.Close(), listener.Close())
 	}
 	printNext(url, "http://"+simListener.Addr().String())

@@ -147,8 +147,9 @@ func TestStory(t *testing.T) {
 	shell.Dir = dir
 	out, err := shell.CombinedOutput()
 	require.NoError(t, err, string(out))
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	require.Contains(t, lines[len(lines)-1], `"tier":"pro"`, string(out))
+	require.Contains(t, string(out), `"tier":"pro"`)
+	require.Contains(t, string(out), `"limit":400000`, "what was carried over")
+	require.Contains(t, string(out), "50000 credits at $0.0008", "the overage on the invoice")
 
 	// The demo account subscribes too.
 	status, body := d.call(http.MethodPost, "/v1/billing/checkout",

@@ -345,6 +345,16 @@ func TestSpendsSurviveCrashes(t *testing.T) {
 	require.LessOrEqual(t, used, int64(limit))
 	require.Greater(t, used, int64(limit-cost), "all that could be spent was")
 	require.Equal(t, int64(calls), int64(events)+refused.Load())
+
+	// Guarantee G4: what the crashes left adds up.
+	out, stderr, err := run(t, settings(databaseURL), "ledger", "verify")
+	require.NoError(t, err, out+stderr)
+	require.Equal(t, "0 differences", out)
+	_, err = pool.Exec(context.Background(), `UPDATE balances SET rag = rag - 1`)
+	require.NoError(t, err)
+	out, _, err = run(t, settings(databaseURL), "ledger", "verify")
+	require.Error(t, err)
+	require.Contains(t, out, "balances are the sums of events")
 }
 
 func mustPort(t *testing.T, databaseURL string) int {

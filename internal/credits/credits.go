@@ -8,6 +8,7 @@
 package credits
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -175,7 +176,7 @@ func (c *Credits) nextTx(
 		StartsAt: later(cycle.Start, notBefore), EndsAt: addMonths(cycle.Anchor, months+1), Tier: s.Plan.Tier,
 		reserves: before.reserves,
 	}
-	next.ValidUntil = next.EndsAt
+	next.ValidUntil = next.StartsAt // until it has been refreshed
 	if !next.StartsAt.Before(next.EndsAt) {
 		return Balance{}, fmt.Errorf("period of %s would end at %s before it starts", next.AccountID, next.EndsAt)
 	}
@@ -208,14 +209,13 @@ func (c *Credits) closeTx(
 		return err
 	}
 	ends := func(l lot) bool { return l.expired(nextStarts) || l.endsWith(b) }
-	expired := loss{cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro())}
-	if err := c.endTx(ctx, tx, b, ls, burned, ends, expired, now); err != nil {
+	if _, err := c.endTx(ctx, tx, b, ls, burned, ends, loss{cause: lostByExpiry}, now); err != nil {
 		return err
 	}
 	if leaves {
 		remains := func(l lot) bool { return !ends(l) && (l.kind == MonthlyGrant || l.kind == BridgeGrant) }
 		gone := loss{cause: lostByLeaving, source: leavingSource(b.Cycle.Source)}
-		if err := c.endTx(ctx, tx, b, ls, burned, remains, gone, now); err != nil {
+		if _, err := c.endTx(ctx, tx, b, ls, burned, remains, gone, now); err != nil {
 			return err
 		}
 	}
@@ -235,10 +235,10 @@ func (c *Credits) creditOverageTx(ctx context.Context, tx postgres.Tx, b Balance
 	return err
 }
 
-// endTx takes away what is unused of the lots that have ended. how says why.
+// endTx takes away what is unused of the lots that have ended, and returns how much that was. how says why.
 func (c *Credits) endTx(
 	ctx context.Context, tx postgres.Tx, b Balance, ls lots, burned []int64, ended func(l lot) bool, how loss, now time.Time,
-) error {
+) (lost int64, err error) {
 	for i, l := range ls {
 		unused := l.available - burned[i]
 		if unused == 0 || !ended(l) {
@@ -246,36 +246,30 @@ func (c *Credits) endTx(
 		}
 		err := insertLoss(ctx, tx, loss{
 			id: c.ids.New("loss"), accountID: b.AccountID, grantID: l.id, period: b.Period, amount: unused,
-			cause: how.cause, source: how.source, at: now,
+			cause: how.cause, source: cmp.Or(how.source, c.ids.New("expiry")), at: now,
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
+		lost += unused
 	}
-	return nil
+	return lost, nil
 }
 
-// refreshedTx makes the period say what its grants leave for it now. What has expired is taken away, but for what is used
-// or held.
+// refreshedTx makes the period say what its grants leave for it now. What has expired since it last did is taken away,
+// but for what was used or held by then: that part stays the period's, also if it is given back later.
 func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
 		return Balance{}, err
 	}
 	burned, _ := ls.burns(b.spoken())
-	ended := func(l lot) bool { return l.expired(now) }
-	expired := loss{cause: lostByExpiry, source: fmt.Sprintf("expired:%d:%d", b.Period, now.UnixMicro())}
-	if err := c.endTx(ctx, tx, b, ls, burned, ended, expired, now); err != nil {
+	ended := func(l lot) bool { return l.expired(now) && !l.settled(b.ValidUntil) }
+	lost, err := c.endTx(ctx, tx, b, ls, burned, ended, loss{cause: lostByExpiry}, now)
+	if err != nil {
 		return Balance{}, err
 	}
-	b.Granted = 0
-	for i, l := range ls {
-		if l.expired(now) {
-			b.Granted += burned[i]
-		} else {
-			b.Granted += l.available
-		}
-	}
+	b.Granted = ls.total() - lost
 	b.ValidUntil = ls.nextExpiry(now, b.EndsAt)
 	if b.OverageLimit != nil { // it is never less than what there is
 		least := max(*b.OverageLimit, b.Overage, b.Used()+b.Held-b.Granted)

@@ -18,10 +18,21 @@ type lot struct {
 
 func (l lot) expired(at time.Time) bool { return l.expiresAt != nil && !at.Before(*l.expiresAt) }
 
-// endsWith reports whether the lot is of the period's own credits and carries nothing over, however the period ends.
+// settled reports whether the lot had expired when its period was last refreshed, which then held until a time.
+func (l lot) settled(validUntil time.Time) bool {
+	return l.expired(validUntil.Add(-time.Microsecond)) && l.createdAt.Before(*l.expiresAt)
+}
+
+// endsWith reports whether the lot ends with the period, however that ends: it is an advance on the period's own credits,
+// or these and carries nothing over.
 func (l lot) endsWith(b Balance) bool {
-	own := l.period == b.Period && (l.kind == MonthlyGrant || l.kind == BridgeGrant)
-	return own && l.expired(addMonths(b.Cycle.Anchor, b.months+1))
+	switch {
+	case l.period != b.Period:
+		return false
+	case l.kind == MonthlyGrant:
+		return l.expired(addMonths(b.Cycle.Anchor, b.months+1))
+	}
+	return l.kind == BridgeGrant
 }
 
 // lots are an account's, in the order in which they are used up: what expires first, and what never does last. Of those
@@ -74,4 +85,13 @@ func (ls lots) nextExpiry(after, end time.Time) time.Time {
 		}
 	}
 	return end
+}
+
+// total is what the lots grant in the open period.
+func (ls lots) total() int64 {
+	var sum int64
+	for _, l := range ls {
+		sum += l.available
+	}
+	return sum
 }

@@ -15,7 +15,7 @@ type modelGrant struct {
 	amount  int64
 	expires time.Time // zero is never
 	ends    bool      // with its period, however that ends
-	settled bool      // it has expired, and what was unused then is lost
+	settled bool      // it has expired in this period, and what was unused then is lost
 }
 
 // grant is its place in the list of grants.
@@ -119,13 +119,13 @@ func (a *modelAccount) lose(grant int, amount int64, cause, by string) {
 	}
 }
 
-// lapse takes what is unused of grants that have expired. That is done once for each: what was used or held by then keeps
-// its part of it until the period closes.
+// lapse takes what is unused of grants that have expired. Within a period that is done once for each: what was used or held
+// by then keeps its part of it until the period closes.
 func (a *modelAccount) lapse(now time.Time) {
 	unused := a.unused()
 	for i := range a.grants {
 		if a.expired(i, now) && !a.grants[i].settled {
-			a.grants[i].settled = true
+			a.grants[i].settled = a.grants[i].expires.Before(a.latest().end)
 			a.lose(i, unused[i], "expired", "")
 		}
 	}
@@ -157,7 +157,9 @@ func (a *modelAccount) close(nextStart, now time.Time) (back int64) {
 		if of[i] > 0 {
 			a.burns = append(a.burns, modelBurn{grant: i, period: period, credits: of[i]})
 		}
-		if g := &a.grants[i]; a.expired(i, nextStart) || g.ends && g.period == period {
+		g := &a.grants[i]
+		g.settled = false // what it kept was this period's
+		if a.expired(i, nextStart) || g.ends && g.period == period {
 			g.settled = true
 			a.lose(i, rest, "expired", "")
 		}

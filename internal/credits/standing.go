@@ -58,6 +58,11 @@ func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string,
 			// It was read before this period began, and so does not tell whether that is paid for.
 			s.Monthly = min(s.Monthly, Bridge)
 		}
+		if !now.Before(current.ValidUntil) {
+			if current, err = c.refreshedTx(ctx, tx, current, now); err != nil {
+				return err
+			}
+		}
 		_, err = c.applyTx(ctx, tx, current, s, now)
 	}
 	return err

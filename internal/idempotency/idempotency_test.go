@@ -293,7 +293,8 @@ func TestDoTxRollsBack(t *testing.T) {
 	work := func(then error) func(tx postgres.Tx) (answer, error) {
 		return func(tx postgres.Tx) (answer, error) {
 			_, err := tx.Exec(t.Context(), `
-				INSERT INTO stripe_events (id, type, handled_at) VALUES ('evt_1', 'a', '2026-03-21') ON CONFLICT DO NOTHING`)
+				INSERT INTO stripe_events (id, type, handled_at, received_at, next_attempt_at)
+				VALUES ('evt_1', 'a', '2026-03-21', '2026-03-21', '2026-03-21') ON CONFLICT DO NOTHING`)
 			return answer{"s"}, errors.Join(err, then)
 		}
 	}
