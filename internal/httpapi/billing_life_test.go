@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +76,10 @@ func TestReconcileFindsLostWebhooks(t *testing.T) {
 	require.NoError(t, w.sim.CompleteCheckout(s.SessionID))
 	require.Equal(t, "free", w.subscription(c).Tier)
 
-	w.clock.Advance(time.Minute)
+	w.clock.Advance(5 * time.Minute)
+	// Stripe's list may show an event late, when a run has been past its time.
+	_, err := w.pool.Exec(context.Background(), `UPDATE reconciliation SET events_until = $1`, w.clock.Now())
+	require.NoError(t, err)
 	require.Positive(t, w.reconcile().Found)
 	require.Equal(t, "pro", w.subscription(c).Tier)
 	require.Zero(t, w.reconcile().Found, "once")
@@ -115,6 +120,40 @@ func TestReconcileChecksSubscriptions(t *testing.T) {
 	require.Equal(t, int64(1), w.reconcile().Checked)
 	require.Equal(t, "free", w.subscription(c).Tier)
 	require.Zero(t, w.reconcile().Checked)
+}
+
+// A reading that took long does not undo what was read after it.
+func TestOlderReadingIsNotWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	w.subscribe(c, "pro")
+	w.reconcile()
+	handler, read, answer := w.sim.Handler(), make(chan struct{}), make(chan struct{})
+	var others atomic.Bool
+	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, req)
+		if req.URL.Path == "/v1/subscriptions" && !others.Swap(true) {
+			close(read)
+			<-answer
+		}
+		res.WriteHeader(recorder.Code)
+		_, _ = res.Write(recorder.Body.Bytes())
+	}))
+	w.clock.Advance(6 * time.Hour)
+	reconciled := make(chan error, 1)
+	go func() {
+		_, err := w.app.Reconcile(context.Background())
+		reconciled <- err
+	}()
+	<-read
+	require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(*w.account(c).StripeCustomerID)[0], false))
+	w.delivered()
+	require.Equal(t, "free", w.subscription(c).Tier)
+	close(answer)
+	require.NoError(t, <-reconciled)
+	require.Equal(t, "free", w.subscription(c).Tier)
 }
 
 // An event that fails is tried again until it succeeds, whoever received it.

@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,6 +86,27 @@ func TestOverageIsOnTheRenewal(t *testing.T) {
 	require.Equal(t, stripeInvoice{w.invoices(customerID)[0].ID, "paid", 9900 + 4000, "subscription_cycle"}, w.invoices(customerID)[0])
 	w.reconcile()
 	require.Len(t, w.items(customerID), 1)
+}
+
+// The draft may be closed between the moment it is found and that of the item.
+func TestDraftClosesMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	handler := w.sim.Handler()
+	var once sync.Once
+	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost && req.URL.Path == "/v1/invoiceitems" {
+			once.Do(func() { w.at(renewal.Add(2 * time.Hour)) })
+		}
+		handler.ServeHTTP(res, req)
+	}))
+	w.at(renewal.Add(time.Second))
+	w.bills("billed", 1)
+	items := w.items(customerID)
+	require.Len(t, items, 1)
+	require.Nil(t, items[0].Invoice)
+	require.Equal(t, int64(9900), w.invoices(customerID)[0].Total)
 }
 
 // Usage may close the period before Stripe has renewed, and every webhook of the renewal may be lost.
