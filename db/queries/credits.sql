@@ -75,6 +75,12 @@ SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND sou
 -- name: FindGrant :one
 SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2;
 
+-- name: BurnedOfGrant :one
+-- What closed periods used of the grant that a source gave.
+SELECT coalesce(sum(b.credits), 0)::bigint
+FROM credit_grants g JOIN credit_burns b ON b.account_id = g.account_id AND b.grant_id = g.id
+WHERE g.account_id = $1 AND g.source = $2;
+
 -- name: InsertOverage :exec
 INSERT INTO overages (id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);

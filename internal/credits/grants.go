@@ -103,17 +103,21 @@ func (c *Credits) lockToChangeTx(ctx context.Context, tx postgres.Tx, accountID 
 	if _, err := lockAccount(ctx, tx, accountID); err != nil {
 		return Balance{}, err
 	}
-	return c.lockCurrentTx(ctx, tx, accountID, now)
+	b, err := c.lockCurrentTx(ctx, tx, accountID, now)
+	if err != nil {
+		return Balance{}, err
+	}
+	return c.freeTx(ctx, tx, b, now)
 }
 
-// loseTx takes from lots what is unused of them, up to amount, and returns how much that was. The last goes first.
+// loseTx takes from lots what is unused of them, up to amount. The last goes first.
 func (c *Credits) loseTx(
 	ctx context.Context, tx postgres.Tx, b Balance, from func(l lot) bool, amount int64, why cause, source string,
 	now time.Time,
-) (int64, error) {
+) error {
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	burned, _ := ls.burns(b.spoken())
 	var lost int64
@@ -127,9 +131,9 @@ func (c *Credits) loseTx(
 			source: source, at: now,
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 		lost += take
 	}
-	return lost, nil
+	return nil
 }

@@ -47,11 +47,14 @@ func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string,
 	if err != nil {
 		return err
 	}
+	if current, err = c.freeTx(ctx, tx, current, now); err != nil {
+		return err
+	}
 	switch cycle := s.Cycle; {
 	case cycle == nil && current.Cycle.Source != OwnSource:
-		_, err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
+		err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
 	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
-		_, err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
+		err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
 	default:
 		if cycle != nil && !cycle.end().After(current.Cycle.Start) {
 			// It was read before this period began, and so does not tell whether that is paid for.
@@ -86,7 +89,7 @@ func (c *Credits) readyTx(ctx context.Context, tx postgres.Tx, accountID string,
 // switchTx ends the current period at a time and starts one that follows the cycle.
 func (c *Credits) switchTx(
 	ctx context.Context, tx postgres.Tx, current Balance, s Standing, cycle Cycle, at, now time.Time,
-) (Balance, error) {
+) error {
 	months := monthsUntil(cycle.Anchor, cycle.Start)
 	if !addMonths(cycle.Anchor, months).Equal(cycle.Start) {
 		cycle.Anchor, months = cycle.Start, 0
@@ -95,11 +98,12 @@ func (c *Credits) switchTx(
 	at = later(at, current.StartsAt.Add(time.Millisecond))
 	if at.Before(current.EndsAt) {
 		if err := shortenPeriod(ctx, tx, current, at); err != nil {
-			return Balance{}, err
+			return err
 		}
 		current.EndsAt = at
 	}
-	return c.nextTx(ctx, tx, current, s, cycle, months, at, now)
+	_, err := c.nextTx(ctx, tx, current, s, cycle, months, at, now)
+	return err
 }
 
 // applyTx puts a period under a standing.
@@ -204,8 +208,12 @@ func carriedUntil(b Balance, s Standing) *time.Time {
 	return &at
 }
 
-// endBridgeTx ends the advance on a period's monthly credits, and returns what was used of it.
+// endBridgeTx ends the advance on a period's monthly credits, and returns what was used of it, also by an earlier period of
+// the same month.
 func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (used int64, err error) {
+	if used, err = burnedOf(ctx, tx, b.AccountID, bridgeSource(b)); err != nil {
+		return 0, err
+	}
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
 		return 0, err
@@ -215,9 +223,9 @@ func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, no
 		if l.source != bridgeSource(b) {
 			continue
 		}
-		used = burned[i]
+		used += burned[i]
 		isBridge := func(other lot) bool { return other.id == l.id }
-		_, err = c.loseTx(ctx, tx, b, isBridge, l.available-used, lostReplaced, monthlySource(b), now)
+		err = c.loseTx(ctx, tx, b, isBridge, l.available-burned[i], lostReplaced, monthlySource(b), now)
 	}
 	return used, err
 }
@@ -235,7 +243,7 @@ func (c *Credits) changePlanTx(
 	case more < 0 && byHand:
 		b.Included = s.Plan.MonthlyCredits
 		included := func(l lot) bool { return l.kind == MonthlyGrant && l.period == b.Period }
-		_, err := c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
+		err := c.loseTx(ctx, tx, b, included, -more, lostPlanChange, c.ids.New("change"), now)
 		return b, err
 	case more < 0 || s.Monthly < Trial:
 		return b, nil
