@@ -76,10 +76,17 @@ SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND sou
 -- name: LossesOfLeaving :many
 SELECT l.id, l.amount, g.expires_at
 FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
-WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2;
+WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2
+ORDER BY l.created_at, l.id;
 
 -- name: FindGrant :one
 SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2;
+
+-- name: BurnedOfGrant :one
+-- What closed periods used of the grant that a source gave.
+SELECT coalesce(sum(b.credits), 0)::bigint
+FROM credit_grants g JOIN credit_burns b ON b.account_id = g.account_id AND b.grant_id = g.id
+WHERE g.account_id = $1 AND g.source = $2;
 
 -- name: InsertOverage :exec
 INSERT INTO overages (id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at)

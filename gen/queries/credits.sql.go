@@ -206,6 +206,25 @@ func (q *Queries) AlertsOfPeriod(ctx context.Context, arg AlertsOfPeriodParams) 
 	return items, nil
 }
 
+const burnedOfGrant = `-- name: BurnedOfGrant :one
+SELECT coalesce(sum(b.credits), 0)::bigint
+FROM credit_grants g JOIN credit_burns b ON b.account_id = g.account_id AND b.grant_id = g.id
+WHERE g.account_id = $1 AND g.source = $2
+`
+
+type BurnedOfGrantParams struct {
+	AccountID string
+	Source    string
+}
+
+// What closed periods used of the grant that a source gave.
+func (q *Queries) BurnedOfGrant(ctx context.Context, arg BurnedOfGrantParams) (int64, error) {
+	row := q.db.QueryRow(ctx, burnedOfGrant, arg.AccountID, arg.Source)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const closePeriod = `-- name: ClosePeriod :exec
 UPDATE balances SET closed = true WHERE account_id = $1 AND NOT closed
 `
@@ -1016,6 +1035,7 @@ const lossesOfLeaving = `-- name: LossesOfLeaving :many
 SELECT l.id, l.amount, g.expires_at
 FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
 WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2
+ORDER BY l.created_at, l.id
 `
 
 type LossesOfLeavingParams struct {

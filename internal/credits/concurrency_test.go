@@ -1,6 +1,7 @@
 package credits
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -162,6 +163,16 @@ func TestSpendWaitsForAChangeOfPlan(t *testing.T) {
 	require.Equal(t, int64(2500), balance.Used())
 	require.True(t, capped(balance))
 	b.checkIdentities(t, id)
+}
+
+// inParallel calls fn with the numbers below n, all at once.
+func inParallel(t *testing.T, n int, fn func(ctx context.Context, n int) error) {
+	t.Helper()
+	var group errgroup.Group
+	for i := range n {
+		group.Go(func() error { return fn(t.Context(), i) })
+	}
+	require.NoError(t, group.Wait())
 }
 
 // Many that come to an account whose period is over open the next one once.

@@ -126,6 +126,9 @@ func (c *Credits) openTx(ctx context.Context, tx postgres.Tx, accountID string, 
 	if err != nil {
 		return Balance{}, err
 	}
+	if b, err = c.freeTx(ctx, tx, b, now); err != nil {
+		return Balance{}, err
+	}
 	plan := c.catalogue.Plan(account.tier)
 	if !ok {
 		if b, err = c.firstTx(ctx, tx, account, accountID, plan, now); err != nil {
@@ -143,6 +146,18 @@ func (c *Credits) openTx(ctx context.Context, tx postgres.Tx, accountID string, 
 		return b, nil
 	}
 	return c.refreshedTx(ctx, tx, b, now)
+}
+
+// freeTx frees what reservations hold that have run out: a grant that expires has not to cover it.
+func (c *Credits) freeTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
+	if b.Held == 0 {
+		return b, nil
+	}
+	l := newLedger(now, b)
+	if err := l.expire(ctx, tx, []string{b.AccountID}); err != nil {
+		return Balance{}, err
+	}
+	return l.accounts[b.AccountID].balance, l.writeAll(ctx, tx)
 }
 
 // firstTx opens an account's first period.
@@ -189,6 +204,9 @@ func (c *Credits) nextTx(
 	if err := insertBalance(ctx, tx, next); err != nil {
 		return Balance{}, err
 	}
+	if err := c.creditOverageTx(ctx, tx, before, next, now); err != nil {
+		return Balance{}, err
+	}
 	return c.applyTx(ctx, tx, next, s, now)
 }
 
@@ -219,18 +237,16 @@ func (c *Credits) closeTx(
 			return err
 		}
 	}
-	if err := c.creditOverageTx(ctx, tx, b, now); err != nil {
-		return err
-	}
 	return closePeriod(ctx, tx, b.AccountID)
 }
 
-// creditOverageTx gives back what was billed as overage and reversed later in the same period.
-func (c *Credits) creditOverageTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
-	expiresAt := carriedUntil(b, Standing{Plan: c.catalogue.Plan(b.Tier), Monthly: Full})
-	_, err := c.giveTx(ctx, tx, b, Grant{
-		Kind: Adjustment, Amount: b.Overage - b.Used(), Source: fmt.Sprintf("overage-reversed:%d", b.Period),
-		Reason: "Reversal of events that were billed as overage", ExpiresAt: expiresAt,
+// creditOverageTx gives back what was billed as overage and reversed later in the same period, when that has been closed.
+// It lasts as an adjustment of the next period does.
+func (c *Credits) creditOverageTx(ctx context.Context, tx postgres.Tx, closed, next Balance, now time.Time) error {
+	_, err := c.giveTx(ctx, tx, next, Grant{
+		Kind: Adjustment, Amount: closed.Overage - closed.Used(), Source: fmt.Sprintf("overage-reversed:%d", closed.Period),
+		Reason:    "Reversal of events that were billed as overage",
+		ExpiresAt: carriedUntil(next, Standing{Plan: c.catalogue.Plan(next.Tier), Monthly: Full}),
 	}, now)
 	return err
 }

@@ -103,7 +103,11 @@ func (c *Credits) lockToChangeTx(ctx context.Context, tx postgres.Tx, accountID 
 	if _, err := lockAccount(ctx, tx, accountID); err != nil {
 		return Balance{}, err
 	}
-	return c.lockCurrentTx(ctx, tx, accountID, now)
+	b, err := c.lockCurrentTx(ctx, tx, accountID, now)
+	if err != nil {
+		return Balance{}, err
+	}
+	return c.freeTx(ctx, tx, b, now)
 }
 
 // loseTx takes from lots what is unused of them, up to amount. The last goes first.

@@ -233,7 +233,7 @@ SELECT format('%s open: %s until %s', a, granted, pg_temp.micros(valid_until))
 FROM balances JOIN wanted USING (account_id) WHERE NOT closed
 UNION ALL
 SELECT format('%s grant %s: %s %s in %s until %s by %s', a, n, amount, kind, period, pg_temp.micros(expires_at),
-	CASE WHEN source LIKE 'change_%' THEN 'change' ELSE source END)
+	CASE WHEN source LIKE 'change_%' THEN 'change' WHEN source LIKE 'returned:%' THEN 'returned' ELSE source END)
 FROM grants
 UNION ALL
 SELECT format('%s period %s burned %s of grant %s', a, b.period, b.credits, n)

@@ -29,6 +29,8 @@ type modelLoss struct {
 	amount int64
 	cause  string
 	by     string // of what was taken back
+	from   string // the subscription that was left
+	back   bool   // given back since
 }
 
 type modelOverage struct {
@@ -149,7 +151,7 @@ func (a *modelAccount) refresh(now time.Time) {
 
 // close settles the latest period: what it used of each grant, what beyond them, and what expires with it. It returns
 // what was billed as overage and reversed since.
-func (a *modelAccount) close(nextStart, now time.Time) (back int64) {
+func (a *modelAccount) close(nextStart, now time.Time, leaves bool) (back int64) {
 	p, period := a.latest(), a.number()
 	of, beyond := a.shares(max(0, p.total()-p.overage))
 	for _, i := range a.order() {
@@ -162,6 +164,8 @@ func (a *modelAccount) close(nextStart, now time.Time) (back int64) {
 		if a.expired(i, nextStart) || g.ends && g.period == period {
 			g.settled = true
 			a.lose(i, rest, "expired", "")
+		} else if leaves && rest > 0 && (g.kind == MonthlyGrant || g.kind == BridgeGrant) {
+			a.losses = append(a.losses, modelLoss{grant: i, amount: rest, cause: "left", from: p.source})
 		}
 	}
 	a.bill(beyond, p.end)
@@ -230,7 +234,7 @@ func (m *model) apply(a *modelAccount, s modelStanding, byHand bool, now time.Ti
 		m.advance(a, s.plan, now)
 	}
 	if s.monthly >= Trial {
-		a.giveMonthly(s)
+		a.giveMonthly(s, now)
 	}
 	a.changePlan(s, byHand, now)
 	p := a.latest()
@@ -251,7 +255,7 @@ func (a *modelAccount) terms(s modelStanding, now time.Time) {
 		a.bill(over, now)
 		p.overage += over
 	}
-	p.limit, p.micros = limit, s.plan.OverageMicros
+	p.limit, p.micros, p.off = limit, s.plan.OverageMicros, !s.overage
 }
 
 // advance gives the bridge until the renewal is paid.
@@ -267,7 +271,7 @@ func (m *model) advance(a *modelAccount, plan plans.Plan, now time.Time) {
 }
 
 // giveMonthly gives the month's credits once, less what was used of the bridge, whose rest ends.
-func (a *modelAccount) giveMonthly(s modelStanding) {
+func (a *modelAccount) giveMonthly(s modelStanding, now time.Time) {
 	p := a.latest()
 	if p.included > 0 {
 		return
@@ -284,8 +288,27 @@ func (a *modelAccount) giveMonthly(s modelStanding) {
 			}
 		}
 		a.give(a.included(s.plan, amount, s.monthly == Trial, a.monthly()))
+	} else {
+		a.comeBack(now)
 	}
 	p.included = s.plan.MonthlyCredits
+}
+
+// comeBack gives back what was left when the account left the subscription, but for what has expired since.
+func (a *modelAccount) comeBack(now time.Time) {
+	p := a.latest()
+	for i := range a.losses {
+		l := &a.losses[i]
+		if l.from != p.source || l.back || a.expired(l.grant, now) {
+			continue
+		}
+		l.back = true
+		expires := a.grants[l.grant].expires
+		a.grants = append(a.grants, modelGrant{
+			period: a.number(), kind: MonthlyGrant, source: "returned", amount: l.amount, expires: expires,
+			ends: !expires.After(monthLater(p.anchor, p.months+1)),
+		})
+	}
 }
 
 // changePlan gives or takes the difference to the plan before.
@@ -312,7 +335,7 @@ func (a *modelAccount) changePlan(s modelStanding, byHand bool, now time.Time) {
 		if !byHand {
 			source = "upgrade:" + a.monthly() + ":" + string(s.plan.Tier)
 			whole, left := p.end.Sub(p.cycleStart()).Microseconds(), p.end.Sub(now).Microseconds()
-			more = more * max(0, min(left, whole)) / whole
+			more = (more*max(0, min(left, whole)) + whole - 1) / whole
 		}
 		a.give(a.included(s.plan, more, s.monthly == Trial, source))
 		p.included = s.plan.MonthlyCredits

@@ -32,6 +32,7 @@ type modelAccount struct {
 }
 
 type modelPeriod struct {
+	off        bool // no overage, whatever the plan
 	source     string
 	anchor     time.Time
 	months     int
@@ -172,7 +173,7 @@ func (m *model) unasked(before *modelPeriod, plan plans.Plan) modelStanding {
 	if before.source == OwnSource {
 		return modelStanding{plan: plan, monthly: Full, overage: true}
 	}
-	return modelStanding{plan: plan, monthly: Bridge, overage: before.limit == nil || *before.limit > before.overage}
+	return modelStanding{plan: plan, monthly: Bridge, overage: !before.off}
 }
 
 // start closes the latest period and begins another.
@@ -188,7 +189,8 @@ func (m *model) start(
 	}
 	var back int64
 	if len(a.periods) > 0 {
-		back = a.close(next.start, now)
+		before := a.latest().source
+		back = a.close(next.start, now, before != OwnSource && before != source)
 	}
 	a.periods = append(a.periods, next)
 	if back > 0 { // billed, and reversed before the period was over

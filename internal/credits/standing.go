@@ -48,6 +48,9 @@ func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string,
 	if err != nil {
 		return err
 	}
+	if current, err = c.freeTx(ctx, tx, current, now); err != nil {
+		return err
+	}
 	switch cycle := s.Cycle; {
 	case cycle == nil && current.Cycle.Source != OwnSource:
 		err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
@@ -229,8 +232,12 @@ func carriedUntil(b Balance, s Standing) *time.Time {
 	return &at
 }
 
-// endBridgeTx ends the advance on a period's monthly credits, and returns what was used of it.
+// endBridgeTx ends the advance on a period's monthly credits, and returns what was used of it, also by an earlier period of
+// the same month.
 func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (used int64, err error) {
+	if used, err = burnedOf(ctx, tx, b.AccountID, bridgeSource(b)); err != nil {
+		return 0, err
+	}
 	ls, err := openLots(ctx, tx, b.AccountID)
 	if err != nil {
 		return 0, err
@@ -240,9 +247,9 @@ func (c *Credits) endBridgeTx(ctx context.Context, tx postgres.Tx, b Balance, no
 		if l.source != bridgeSource(b) {
 			continue
 		}
-		used = burned[i]
+		used += burned[i]
 		isBridge := func(other lot) bool { return other.id == l.id }
-		err = c.loseTx(ctx, tx, b, isBridge, l.available-used, lostReplaced, monthlySource(b), now)
+		err = c.loseTx(ctx, tx, b, isBridge, l.available-burned[i], lostReplaced, monthlySource(b), now)
 	}
 	return used, err
 }

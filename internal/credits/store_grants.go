@@ -39,6 +39,11 @@ func findGrant(ctx context.Context, db queries.DBTX, accountID, source string) (
 	return id, err == nil, err
 }
 
+// burnedOf returns what closed periods used of the grant that a source gave.
+func burnedOf(ctx context.Context, db queries.DBTX, accountID, source string) (int64, error) {
+	return queries.New(db).BurnedOfGrant(ctx, queries.BurnedOfGrantParams{AccountID: accountID, Source: source})
+}
+
 // insertBurns writes what a period used of each lot.
 func insertBurns(ctx context.Context, db queries.DBTX, b Balance, ls lots, burned []int64, now time.Time) error {
 	p := queries.InsertBurnsParams{AccountID: b.AccountID, Period: b.Period, Now: now}
