@@ -208,7 +208,9 @@ func (l *lifetimes) subscribe(t tester, one *life, tier string) string {
 
 type stripeSubscription struct{ ID, Status string }
 
-func (s stripeSubscription) live() bool { return s.Status != "canceled" && s.Status != "incomplete_expired" }
+func (s stripeSubscription) live() bool {
+	return s.Status != "canceled" && s.Status != "incomplete_expired"
+}
 
 func (l *lifetimes) subscriptions(t tester, one *life) []stripeSubscription {
 	t.Helper()
