@@ -26,6 +26,8 @@ func (l *lifetimes) check(t tester) {
 		l.twice(p, func(one *life) {
 			l.checkOneSubscription(t, one)
 			l.checkOverage(t, one)
+			l.checkCredits(t, one)
+			l.checkInvoices(t, one)
 		})
 	}
 }
@@ -69,7 +71,7 @@ func (l *lifetimes) checkOverage(t tester, one *life) {
 	t.Helper()
 	items := l.overageItems(t, one)
 	invoices := map[string]lifeInvoice{}
-	for _, inv := range list[lifeInvoice](t, l, "/v1/invoices?limit=100&customer="+one.customerID) {
+	for _, inv := range l.invoices(t, one) {
 		invoices[inv.ID] = inv
 	}
 	rows, err := l.w.pool.Query(context.Background(), `SELECT o.id, o.credits, o.unit_micros, o.subscription, b.state
@@ -122,6 +124,24 @@ type lifeInvoice struct {
 	Total         int64
 	AutoAdvance   bool   `json:"auto_advance"`
 	BillingReason string `json:"billing_reason"`
+	Subscription  *string
+	Lines         struct{ Data []invoiceLine }
+}
+
+type invoiceLine struct {
+	Amount       int64
+	Proration    bool
+	Subscription string
+	Period       struct{ Start, End int64 }
+	Metadata     map[string]string
+	Price        struct {
+		LookupKey string `json:"lookup_key"`
+	}
+}
+
+func (l *lifetimes) invoices(t tester, one *life) []lifeInvoice {
+	t.Helper()
+	return list[lifeInvoice](t, l, "/v1/invoices?limit=100&customer="+one.customerID)
 }
 
 // collects reports whether the invoice is paid or may still be.
@@ -171,7 +191,7 @@ func (l *lifetimes) state(t tester, one *life) (lines []string) {
 	for _, s := range l.subscriptions(t, one) {
 		lines = append(lines, "subscription "+s.Status)
 	}
-	for _, inv := range list[lifeInvoice](t, l, "/v1/invoices?limit=100&customer="+one.customerID) {
+	for _, inv := range l.invoices(t, one) {
 		lines = append(lines, fmt.Sprint("invoice ", inv.Status, " ", inv.BillingReason, " ", inv.Total))
 	}
 	slices.Sort(lines) // what happens at once is in any order

@@ -42,6 +42,7 @@ type lifetimes struct {
 type life struct {
 	id, key, customerID string
 	topUps              []string // payment intents
+	model               *modelLife
 }
 
 func newLives(t *testing.T) *lifetimes {
@@ -96,7 +97,7 @@ func list[T any](t tester, l *lifetimes, path string) []T {
 // born makes an account, with a customer at Stripe.
 func (l *lifetimes) born(t tester) *life {
 	t.Helper()
-	one := &life{}
+	one := &life{model: newModelLife()}
 	var a account
 	status, answer := l.call("POST", "/v1/accounts", map[string]any{"name": "Acme"}, theOperatorToken)
 	require.Equal(t, http.StatusCreated, status, string(answer))
@@ -132,6 +133,9 @@ func (l *lifetimes) spend(t tester, one *life, credits int) {
 	}, theServiceToken)
 	if status != http.StatusOK && status != http.StatusPaymentRequired {
 		t.Fatalf("a spend was answered %d: %s", status, answer)
+	}
+	if status == http.StatusOK {
+		one.model.spent += int64(credits)
 	}
 	l.did[fmt.Sprint("spends ", status)]++
 }
@@ -281,6 +285,7 @@ func (l *lifetimes) topUp(t tester, one *life, credits int) string {
 	}
 	require.NoError(t, json.Unmarshal(answer, &paid))
 	one.topUps = append(one.topUps, paid.PaymentIntent)
+	one.model.bought += int64(credits)
 	return "ok"
 }
 
@@ -307,6 +312,9 @@ func (l *lifetimes) settle(t tester) {
 	_, err := l.w.app.Reconcile(context.Background())
 	require.NoError(t, err)
 	l.workedOff(t)
+	for _, p := range l.pairs {
+		l.twice(p, func(one *life) { l.observe(t, one) })
+	}
 }
 
 // deliver brings the server the webhooks that there are, and those that come of doing so.
