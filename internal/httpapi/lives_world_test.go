@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/keymeter/keymeter/internal/stripesim"
 )
@@ -28,6 +30,24 @@ type tester interface {
 	Fatalf(format string, args ...any)
 }
 
+// try is a try of rapid's. What fails first is kept: it may have to do with the ids, which are others at the next try.
+type try struct {
+	*rapid.T
+	lives *lifetimes
+}
+
+// Errorf fails the try.
+func (t try) Errorf(format string, args ...any) {
+	t.lives.failure = cmp.Or(t.lives.failure, fmt.Sprintf(format, args...))
+	t.T.Errorf(format, args...)
+}
+
+// Fatalf fails the try and ends it.
+func (t try) Fatalf(format string, args ...any) {
+	t.Errorf(format, args...)
+	t.FailNow()
+}
+
 // lifetimes is a world in which lives are lived, and those that are at it.
 type lifetimes struct {
 	w          *world
@@ -36,6 +56,7 @@ type lifetimes struct {
 	lived      int
 	did        map[string]int // what was done, by its outcome
 	events     int
+	failure    string // the first
 }
 
 // life is an account that somebody has.
