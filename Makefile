@@ -16,8 +16,9 @@ build: ## Build the production binary into bin/
 test: ## Run every test, with the race detector
 	scripts/test
 
-test-long: ## Run the crash and revocation campaigns in full, for about half an hour
-	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 60m -run 'RevokedKeys|SpendsSurvive|Stress' ./cmd/keymeter ./internal/leases
+test-long: ## Run the crash, revocation and billing campaigns in full, for about an hour
+	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 90m -run 'RevokedKeys|SpendsSurvive|Stress|^TestLives$$' \
+		./cmd/keymeter ./internal/leases ./internal/httpapi
 
 bench: ## Measure beside baselines; writes docs/benchmarks/latest.md (bench-scale does the rest)
 	go run ./bench

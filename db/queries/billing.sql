@@ -143,10 +143,11 @@ WHERE overage_id = sqlc.arg(overage_id) AND state = 'parked';
 SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1);
 
 -- name: ReviveStrandedOverage :execrows
--- What waits for the next invoice of a subscription that will have none.
+-- What went onto an invoice of a subscription that has ended since: it may never come, or be left a draft. Once each: an
+-- invoice of our own leaves no item_id.
 UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::timestamptz
 WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
-  AND state = 'billed' AND invoice_id IS NULL AND item_id IS NOT NULL;
+  AND state = 'billed' AND item_id IS NOT NULL;
 
 -- name: InsertTopUp :exec
 INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)

@@ -770,7 +770,7 @@ func (q *Queries) RetryOverageBill(ctx context.Context, arg RetryOverageBillPara
 const reviveStrandedOverage = `-- name: ReviveStrandedOverage :execrows
 UPDATE overage_bills SET state = 'pending', next_attempt_at = $1::timestamptz
 WHERE account_id = $2 AND subscription_id = ANY($3::text[])
-  AND state = 'billed' AND invoice_id IS NULL AND item_id IS NOT NULL
+  AND state = 'billed' AND item_id IS NOT NULL
 `
 
 type ReviveStrandedOverageParams struct {
@@ -779,7 +779,8 @@ type ReviveStrandedOverageParams struct {
 	Ended     []string
 }
 
-// What waits for the next invoice of a subscription that will have none.
+// What went onto an invoice of a subscription that has ended since: it may never come, or be left a draft. Once each: an
+// invoice of our own leaves no item_id.
 func (q *Queries) ReviveStrandedOverage(ctx context.Context, arg ReviveStrandedOverageParams) (int64, error) {
 	result, err := q.db.Exec(ctx, reviveStrandedOverage, arg.Now, arg.AccountID, arg.Ended)
 	if err != nil {

@@ -87,7 +87,7 @@ func retryBill(ctx context.Context, db queries.DBTX, overageID string, now time.
 	return false, known, err
 }
 
-// reviveStranded has overage billed anew that waits for an invoice of subscriptions that have ended.
+// reviveStranded has overage looked at once more that was put onto an invoice of subscriptions that have ended since.
 func reviveStranded(ctx context.Context, db queries.DBTX, accountID string, ended []string, now time.Time) error {
 	_, err := queries.New(db).ReviveStrandedOverage(ctx, queries.ReviveStrandedOverageParams{
 		AccountID: accountID, Ended: ended, Now: now,

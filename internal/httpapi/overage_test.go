@@ -164,6 +164,26 @@ func TestStrandedOverage(t *testing.T) {
 	require.Len(t, w.items(customerID), 1)
 }
 
+// A renewal that is a draft when its subscription is cancelled stays one. What is on it gets an invoice of its own.
+func TestOverageOnAnAbandonedDraft(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(customerID)[0], false))
+	w.delivered()
+	testkit.Eventually(t, "an invoice of its own", func() bool { return len(w.invoices(customerID)) == 3 })
+	w.bills("billed", 1)
+	w.at(w.clock.Now().Add(2 * time.Hour))
+	invoices := w.invoices(customerID)
+	require.Equal(t, stripeInvoice{invoices[0].ID, "paid", 4000, "manual"}, invoices[0])
+	require.Equal(t, stripeInvoice{invoices[1].ID, "draft", 9900, "subscription_cycle"}, invoices[1], "without the overage")
+	w.reconcile()
+	require.Len(t, w.items(customerID), 1)
+}
+
 type problems struct {
 	Events []struct {
 		ID, Error string

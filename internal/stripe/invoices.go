@@ -56,16 +56,19 @@ func (c *Client) BillAlone(ctx context.Context, p billing.OwnInvoice) (invoiceID
 // ownInvoice returns the invoice of the key, and creates it if there is none. Stripe knows an idempotency key for a day
 // only; the metadata is there for ever.
 func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripego.Invoice, error) {
+	abandoned := map[string]bool{} // drafts that nobody will collect
 	list := c.api.Invoices.List(&stripego.InvoiceListParams{ListParams: page(ctx), Customer: stripego.String(p.CustomerID)})
 	for list.Next() {
-		if list.Invoice().Metadata[keyMetadata] == p.Key {
-			return list.Invoice(), nil
+		invoice := list.Invoice()
+		if invoice.Metadata[keyMetadata] == p.Key {
+			return invoice, nil
 		}
+		abandoned[invoice.ID] = invoice.Status == stripego.InvoiceStatusDraft && !invoice.AutoAdvance
 	}
 	if err := list.Err(); err != nil {
 		return nil, failed("list invoices", err)
 	}
-	if elsewhere, err := c.invoiced(ctx, p.Items); err != nil || elsewhere != nil {
+	if elsewhere, err := c.invoiced(ctx, p.Items, abandoned); err != nil || elsewhere != nil {
 		return elsewhere, err
 	}
 	params := &stripego.InvoiceParams{
@@ -86,12 +89,14 @@ func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripeg
 	return created, failed("create the invoice", err)
 }
 
-// invoiced returns an invoice that took the items while they were pending; nil if one of them is still to go onto one. An
-// invoice of its own would be empty.
-func (c *Client) invoiced(ctx context.Context, items []billing.OverageItem) (invoice *stripego.Invoice, err error) {
+// invoiced returns an invoice that has the items already, so that one of its own would be empty; nil if one of them is still
+// to go onto one. The renewal that was a draft when its subscription was cancelled does not count: Stripe leaves it one.
+func (c *Client) invoiced(
+	ctx context.Context, items []billing.OverageItem, abandoned map[string]bool,
+) (invoice *stripego.Invoice, err error) {
 	for _, item := range items {
 		found, err := c.findItem(ctx, item.CustomerID, item.Key)
-		if err != nil || found == nil || found.Invoice == nil {
+		if err != nil || found == nil || found.Invoice == nil || abandoned[found.Invoice.ID] {
 			return nil, err
 		}
 		invoice = found.Invoice

@@ -26,16 +26,20 @@ func (c *Client) AddOverage(ctx context.Context, p billing.OverageItem) (itemID 
 	return c.addItem(ctx, p)
 }
 
-// moveItem puts an item on an invoice of its own. If it is pending, it is for an invoice that will never come.
+// moveItem puts an item on an invoice of its own. If it is pending, it is for an invoice that will never come; if it is on a
+// draft, for one that nobody will collect.
 func (c *Client) moveItem(ctx context.Context, p billing.OverageItem) error {
 	found, err := c.findItem(ctx, p.CustomerID, p.Key)
-	if err != nil || found != nil && found.Invoice != nil {
+	if err != nil || found != nil && found.Invoice != nil && found.Invoice.ID == p.InvoiceID {
 		return err
 	}
 	if found != nil {
 		_, err := c.api.InvoiceItems.Del(found.ID, &stripego.InvoiceItemParams{Params: write(ctx, "keymeter:move:"+found.ID)})
+		if found.Invoice != nil && closed(err) { // an invoice has it after all
+			return nil
+		}
 		if err != nil && !missing(err) {
-			return failed("delete the pending invoice item", err)
+			return failed("delete the invoice item that waits in vain", err)
 		}
 	}
 	_, err = c.addItem(ctx, p)
