@@ -129,7 +129,11 @@ func TestLives(t *testing.T) {
 	for i := range worlds { // what has been lived slows down what comes after it
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			l := newLives(t)
-			t.Cleanup(func() { t.Log("first failure: ", l.failure) })
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log("first failure: ", l.failure)
+				}
+			})
 			rapid.Check(t, func(rt *rapid.T) { l.live(try{rt, l}, batches().Draw(rt, "batch")) })
 			l.verify(t)
 			t.Logf("%d lives, each twice; %+v", l.lived, l.did)

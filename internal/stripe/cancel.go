@@ -24,9 +24,16 @@ func (c *Client) CancelSubscription(ctx context.Context, p billing.Cancellation)
 			Params: write(ctx, "keymeter:cancel:"+p.Key), InvoiceNow: stripego.Bool(false), Prorate: stripego.Bool(false),
 		}
 		params.AddExpand("latest_invoice.charge")
-		if s, err = c.api.Subscriptions.Cancel(p.SubscriptionID, params); err != nil {
+		ended, err := c.api.Subscriptions.Cancel(p.SubscriptionID, params)
+		if missing(err) { // another server may have ended it just now: then Stripe finds none to cancel
+			if s, getErr := c.api.Subscriptions.Get(p.SubscriptionID, get); getErr == nil && !billing.Status(s.Status).Live() {
+				ended, err = s, nil
+			}
+		}
+		if err != nil {
 			return failed("cancel the subscription", err)
 		}
+		s = ended
 	}
 	if !p.Refund {
 		return nil

@@ -206,6 +206,23 @@ func TestBillAlone(t *testing.T) {
 	}
 }
 
+// Two servers may cancel the same subscription at once. The later of them finds none, and that is as well.
+func TestCancelSubscriptionThatIsBeingCancelled(t *testing.T) {
+	t.Parallel()
+	status := "active"
+	client, _ := newClient(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Path != "/v1/subscriptions/sub_1" {
+			return plenty().RoundTrip(req)
+		}
+		if req.Method == http.MethodDelete {
+			status = "canceled"
+			return answers(http.StatusNotFound, `{"error":{"type":"invalid_request_error","code":"resource_missing"}}`)(req)
+		}
+		return answers(http.StatusOK, `{"id":"sub_1","status":"`+status+`"}`)(req)
+	}))
+	require.NoError(t, client.CancelSubscription(t.Context(), billing.Cancellation{SubscriptionID: "sub_1", Refund: true, Key: "k"}))
+}
+
 func TestCancelSubscription(t *testing.T) {
 	t.Parallel()
 	// Of a period of 100 s that costs $99.00, 25 s are used.
