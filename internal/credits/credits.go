@@ -280,7 +280,10 @@ func (c *Credits) refreshedTx(ctx context.Context, tx postgres.Tx, b Balance, no
 		return Balance{}, err
 	}
 	burned, _ := ls.burns(b.spoken())
-	ended := func(l lot) bool { return l.expired(now) && !l.settled(b.ValidUntil) }
+	ended := func(l lot) bool {
+		paid := l.kind == BridgeGrant && b.Included > 0 // what it advanced was subtracted from the monthly credits
+		return l.expired(now) && !l.settled(b.ValidUntil) && !paid
+	}
 	lost, err := c.endTx(ctx, tx, b, ls, burned, ended, loss{cause: lostByExpiry}, now)
 	if err != nil {
 		return Balance{}, err

@@ -280,6 +280,7 @@ func (a *modelAccount) giveMonthly(s modelStanding, now time.Time) {
 		amount := s.plan.MonthlyCredits
 		if bridge := a.gave("bridge:" + a.monthly()); bridge >= 0 {
 			a.lose(bridge, a.unused()[bridge], "replaced", "")
+			a.grants[bridge].settled = true // what was used of it is the period's
 			amount -= a.grants[bridge].amount
 			for _, l := range a.losses {
 				if l.grant == bridge {

@@ -239,6 +239,15 @@ func TestBridge(t *testing.T) {
 			r.paid(plans.Pro, in2026(5, 5))
 			r.has(5000+195_000, 195_000)
 		},
+		"what was used of it can be given back afterwards": func(r *rule) {
+			inMay(r)
+			r.uses("e", 5000)
+			r.paid(plans.Pro, in2026(5, 2))
+			r.reverses("e")
+			r.has(200_000, 200_000)
+			r.clock.Set(in2026(5, 4)) // it would have expired
+			r.has(200_000, 200_000)
+		},
 		"also when it has expired": func(r *rule) {
 			inMay(r)
 			r.uses("e", 5000)
