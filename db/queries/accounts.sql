@@ -24,5 +24,8 @@ UPDATE accounts SET suspended_at = coalesce(suspended_at, sqlc.arg(now)::timesta
 -- name: ResumeAccount :execrows
 UPDATE accounts SET suspended_at = NULL WHERE id = $1;
 
+-- name: SetAccountRateLimit :execrows
+UPDATE accounts SET rate_requests = sqlc.narg(requests), rate_seconds = sqlc.narg(seconds) WHERE id = sqlc.arg(id);
+
 -- name: SetAccountTier :exec
 UPDATE accounts SET tier = $2 WHERE id = $1;

@@ -522,6 +522,12 @@ type AccountList struct {
 	NextCursor *string `json:"nextCursor"`
 }
 
+// AccountRateLimit A limit of an account's rate of requests.
+type AccountRateLimit struct {
+	// RateLimit The limit. `null` is none.
+	RateLimit *RateLimit `json:"rateLimit"`
+}
+
 // AccountStatus Whether the account's keys are accepted.
 type AccountStatus string
 
@@ -1848,6 +1854,9 @@ type GrantCreditsJSONRequestBody = GrantRequest
 // CreateAccountKeyJSONRequestBody defines body for CreateAccountKey for application/json ContentType.
 type CreateAccountKeyJSONRequestBody = CreateKeyRequest
 
+// SetAccountRateLimitJSONRequestBody defines body for SetAccountRateLimit for application/json ContentType.
+type SetAccountRateLimitJSONRequestBody = AccountRateLimit
+
 // SetAccountTierJSONRequestBody defines body for SetAccountTier for application/json ContentType.
 type SetAccountTierJSONRequestBody = SetTierRequest
 
@@ -2060,6 +2069,9 @@ type ServerInterface interface {
 	// ListLedger Read an account's ledger
 	// (GET /v1/accounts/{accountId}/ledger)
 	ListLedger(ctx echo.Context, accountID AccountIDInPath, params ListLedgerParams) error
+	// SetAccountRateLimit Limit an account's rate of requests
+	// (PUT /v1/accounts/{accountId}/rate-limit)
+	SetAccountRateLimit(ctx echo.Context, accountID AccountIDInPath) error
 	// ResumeAccount Resume a suspended account
 	// (POST /v1/accounts/{accountId}/resume)
 	ResumeAccount(ctx echo.Context, accountID AccountIDInPath, params ResumeAccountParams) error
@@ -2360,6 +2372,22 @@ func (w *ServerInterfaceWrapper) ListLedger(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListLedger(ctx, accountID, params)
+	return err
+}
+
+// SetAccountRateLimit converts echo context to params.
+func (w *ServerInterfaceWrapper) SetAccountRateLimit(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "accountId" -------------
+	var accountID AccountIDInPath
+
+	err = runtime.BindStyledParameterWithOptions("simple", "accountId", ctx.Param("accountId"), &accountID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter accountId: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.SetAccountRateLimit(ctx, accountID)
 	return err
 }
 
@@ -3162,6 +3190,7 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
 	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
+	router.PUT(options.BaseURL+"/v1/accounts/:accountId/rate-limit", wrapper.SetAccountRateLimit, options.OperationMiddlewares["setAccountRateLimit"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
 	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
 	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
@@ -4207,6 +4236,159 @@ type ListLedger503ApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListLedger503ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimitRequestObject struct {
+	AccountID AccountIDInPath `json:"accountId"`
+	Body      *SetAccountRateLimitJSONRequestBody
+}
+
+type SetAccountRateLimitResponseObject interface {
+	VisitSetAccountRateLimitResponse(w http.ResponseWriter) error
+}
+
+type SetAccountRateLimit200JSONResponse AccountRateLimit
+
+func (response SetAccountRateLimit200JSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit400ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit401ApplicationProblemPlusJSONResponse struct {
+	UnauthorizedApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit401ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit403ApplicationProblemPlusJSONResponse struct {
+	ForbiddenApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit403ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit404ApplicationProblemPlusJSONResponse struct {
+	AccountNotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit404ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit413ApplicationProblemPlusJSONResponse struct {
+	PayloadTooLargeApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit413ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit415ApplicationProblemPlusJSONResponse struct {
+	UnsupportedMediaTypeApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit415ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit500ApplicationProblemPlusJSONResponse struct {
+	InternalErrorApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit500ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type SetAccountRateLimit503ApplicationProblemPlusJSONResponse struct {
+	UnavailableApplicationProblemPlusJSONResponse
+}
+
+func (response SetAccountRateLimit503ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -8491,6 +8673,9 @@ type StrictServerInterface interface {
 	// ListLedger Read an account's ledger
 	// (GET /v1/accounts/{accountId}/ledger)
 	ListLedger(ctx context.Context, request ListLedgerRequestObject) (ListLedgerResponseObject, error)
+	// SetAccountRateLimit Limit an account's rate of requests
+	// (PUT /v1/accounts/{accountId}/rate-limit)
+	SetAccountRateLimit(ctx context.Context, request SetAccountRateLimitRequestObject) (SetAccountRateLimitResponseObject, error)
 	// ResumeAccount Resume a suspended account
 	// (POST /v1/accounts/{accountId}/resume)
 	ResumeAccount(ctx context.Context, request ResumeAccountRequestObject) (ResumeAccountResponseObject, error)
@@ -8860,6 +9045,54 @@ func (sh *strictHandler) ListLedger(ctx echo.Context, accountID AccountIDInPath,
 		return err
 	} else if validResponse, ok := response.(ListLedgerResponseObject); ok {
 		return validResponse.VisitListLedgerResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetAccountRateLimit operation middleware
+func (sh *strictHandler) SetAccountRateLimit(ctx echo.Context, accountID AccountIDInPath) error {
+	var request SetAccountRateLimitRequestObject
+
+	request.AccountID = accountID
+
+	var body SetAccountRateLimitJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.SetAccountRateLimit(ctx.Request().Context(), request.(SetAccountRateLimitRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetAccountRateLimit")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetAccountRateLimitResponseObject); ok {
+		return validResponse.VisitSetAccountRateLimitResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -9965,312 +10198,314 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L17k9s2kzf6VXB0tipOLUejudiJlX927Njv4zeJ47XHm914vCOIhCQ8QwEKAY6sdfl89lPoBkCQAiVK",
+	"7L17k9s2kzf6VXB0tipOLUejudiJlX927Njv4zeJ7bXHm91kvCOIhCQ8QwEKAY6sdfl89lPoBkCQAiVK",
 	"I1/i9VZqHw/FC9BoNPr66/e9VM4XUjChVW/4vsfe0fkiZ/DvizSVpdDmn7c0L5n5R1owqll2oXvD3ung",
-	"9MHR4Ozo9ORyMBjCf3/2kh6bU573hr0xz3Mupv9G0znra6a0+e2dZoWg+bOsN+ylpdJyzoqj89Ne0uPm",
+	"9MHR4Ozo9ORyMBjCf3/0kh6bU573hr0xz3Mupv9G0znra6a0+e2dZoWg+bOsN+ylpdJyzoqj89Ne0uPm",
 	"Ek1TfU3H6cnpWS/pCTpnvWHvIp2zXtJTmupSwU2a3+KVgi/YY/sa805R5nnS05wVvWFvUjDW+/DhQ9Kb",
-	"MZqxAib1kulidXQx0eaW972MqbTgC82l6A17r1gqRaaIlmRJuSZjNpEFI3rGiGDvNNHFqt9LegX7q+QF",
-	"y3pDXZQs6al0xubUvG4iizk1tOFCn5lZzek7Pi/nveHZg8Eg6c25wD9Pkp5eLRjeyaas6Jlx/vHHH0cX",
-	"pZ4xoXlKNVsf4YUiL58+Jg9+uD8gVN2ozcOZ03e/MjHVs97w9P59/0lDNzFF0ixoQedMW+rYJX/28zPx",
-	"gprH1r4vCMV7vlOEZ33yx4xqklLxnaEWkYIRKtSSFYpQBX9qc0MmmSJCasLecaXNoLl528J8w6+zffGz",
-	"rOucHpwDRd2fJ2Y22jBYb9j77zeDo4cXR3/So/+5Pnr7r//SW5990nu0ekw1m8pitT7T30W+IqWiU0bk",
+	"MZqxAib1iulidXQx0eaW972MqbTgC82l6A17r1kqRaaIlmRJuSZjNpEFI3rGiGDvNNHFqt9LegX7q+QF",
+	"y3pDXZQs6al0xubUvG4iizk1tOFCn5lZzek7Pi/nveHZg8Eg6c25wD9Pkp5eLRjeyaas6Jlx/v7770cX",
+	"pZ4xoXlKNVsf4YUir54+Jg9+uD8gVN2ozcOZ03e/MjHVs97w9P59/0lDNzFF0ixoQedMW+rYJX/28zPx",
+	"kprH1r4vCMV7vlOEZ33y+4xqklLxnaEWkYIRKtSSFYpQBX9qc0MmmSJCasLecaXNoLl528J8w6+zffGz",
+	"rOucHpwDRd2fJ2Y22jBYb9j77z8HRw8vjv6gR/9zffT2X/+ltz77pPdo9ZhqNpXFan2mL0S+IqWiU0bk",
 	"hOgZVyS1N/vx/1WyYlVNwP3eC8f7LwWb9Ia9//e42mjH+Ks69l/HwfzCuo3jhrUO4YatgH7dvv8LWz37",
 	"GT7+tJDzlm8vzQLO6GLBBMsI1UQWhJr9g4PRfM7aRjMxb43uj4xqdmQeja7Ls4zNF1IzkcZpckFAIBmC",
-	"rGRZkHQmpeJimpBS8L9KZjYwDM6wEVOa3KPk9etnPxOuyFTK7Ps+eSoLcnpOZrI0rEoKIxbIkusZ7HZF",
+	"rGRZkHQmpeJimpBS8L9KZjYwDM6wEVOa3KPkzZtnPxOuyFTK7Ps+eSoLcnpOZrI0rEoKIxbIkusZ7HZF",
 	"5wy/cSWmTCu4OOGF0pa9yZimN4SKzHD1jIuppZAieslT9lPjLfhmau5lhR8VN18+Pz3tE0PoK6HKNGVK",
 	"MUVowcgNW+ghDG1SKpqTdEbFlPkPJkRJwrWyQ4d3CbYkZgfMF7p/JdyioPSrViWg7pEh7yaJ0b69/p+j",
 	"/69tWwFbtUoQw76HFx6O8T+N4PiVz7len9s/5JLMqVgZ/iuYLgvRtjNyeEE4vIxNaJnr3vB0kGw4R046",
-	"HCMvmWLFLTWD2rQORXXb4dcjePknXJdL2UmI+XN9i/zScnfp9cHMVS2kUDUt6qksRQYalBSaoVZFF4vc",
-	"nPNciuN/KjPYugL2+y9tAtzddex0NPPZbjK/euJD0qDU5Yy5073f+5C4oT+XW0e/KOQ4Z/N/bZ9FpUHK",
-	"LDjsr4XU1xN4uxmNRtXxcsYKZkSakESV6awaFTISUxo0yIL9dT04+b8Xp3+e/cf5H/f/88F//fDnjxcP",
-	"Hw0en/x8+iTQGc8H50Yt1Ln59HOpyVP7Sbt6ZSGGN2wFitDQTma4PsQP3cn8Al/SQuaW2Rma56zQan9u",
-	"8XResCJFrf7N/UHy4yA5GQzeJr2CcmV24Zv3VgYNTwfm/xL3QG94f+Bua6r5J6eVml/Ca04GJ6eDwYe3",
-	"O1AGZ9jKf/ArkOIRzV7iYh+U87i4pTnPri0jNfguPJyNjIN7++QVY4QVhSxA48Z/AREnnOWGFdm7BS+Y",
-	"eiZ+pitlBDZTRmfrDXvzUoE4pZrMpdLk7MH93oe3ezPyoGLkRzQjL/0sNrFyc84HY+SQXHIyIWaVCprq",
-	"PhkhkUbEyFJFGE1nBIjVJ8+tyrSkymk1uOBoMb4W9JbynI5zdtCFtwYp7OdUigmfluZACtbfDsCtfXUT",
-	"kQJPC3OosWJvOXR/cFYt3ytW3PKUkXC+m5exZQaHWc1XYE1H5n5vFP/u6PukUhYKs8C1m8tqWuZOWaBO",
-	"DAS8EvigVaYLPp1pIuSS3BvVHkMttt18j03V3n0c3grTfSzFJOfpgaVJpUxfc3G9KOS0YEqFXHXhN4m1",
-	"L7giDR3cUF1pnuekKIXgYnqHk+5hxWF+xlukQ8scDiclzOic/SqmqlIhaZ7LJeGa3BsZgo6IoisF2hqy",
-	"DN2BdlfCEo/cG7VMCTnK8ELBMq7Vk3czWirNDqvbpPjya+bf3jhj2C0TZosprcjcaKL2CaNfC1KwOeWC",
-	"cCty7H4iC1Zwmd2BMU4rxnhBV3MzhJdOK9/MIOsTOgxr/NY293ujtU96GUIFCBK0IuVSENBjSM7oLVPk",
-	"3uiGra7h0jV7lzKWmUfrZ86y4FozAWfOE7MUH0UywCKDuLRb0LMAfNMw9vWP6cnklMKgCpbKIquMk5rH",
-	"YEFXuaTZJ5UKjfEfThjAi8Hi3GHibqk+ijGCU20zRZx+Tma00tnhkU9rjzRHebgVaZ0guTdqfLU6yttt",
-	"mKeyGPMsY+Kgi7QspJheG7nAhOY0v77hzaXiijCRLSQXmmh6wxShxEUZjMBI8MwBJcRoXlreMHGHRQyU",
-	"uWrOmxcxPovDLWX1ZrM6oPWTcanN2ev2lPliAq5DlcoFM6exVflurVPX/ArH6pJr0OrkZALLbh5yzGJ+",
-	"L9WCicyq7/9gNNez1d3MVh/lkTe7UAW/HSPKRQ6UWLI8h1HWfcsvGdqxH0kjNGdRgZ9oMmpTizGi0NwY",
-	"FYOWP/dn1dPg8H8tFoVMjX06zhl5IjTXqx00xGBOh2Lbvclh1lNgSPGJMTcP7CjAN1+DJRsu4Cs5Z1ad",
-	"MEIS9rQxEWVZEMUz1if/XkqNgUNvIGd3sBoDo9/Nl7wCS4o8sYPbbP7XZnIge3FPImCA4AAerg6xaNQi",
-	"rbf+Pri5rKPGPIXRYgg8G6b2ceecKv3aur/wHusPflHIrEzN+AgGThYFm/B3vWFvkdOxulY31zm/ZfCm",
-	"fh/Wm2rmgwWWCsp68ZdcZHJpY8694YMBrIqRyL3hm57WClhA93ZxrplhtZwMEDVE4n8UJcqQsJs318Yv",
-	"P53mVB/ax9WbHJlfoOZ6KeWvtJge1pNlteJrLeV1Dm9vaKxjmYFdDD9ao+mE/MYf7U/3k0DZsU5He3aQ",
-	"SynJr3YYm5ZhfdiHW4oNMzaLAbbzR2H7bix/MCN+D+7/VJxfnyO5NwqMBliFIC75USzuIOZ4rZjW+brn",
-	"JbgFxj5mTBB7L6F5wWi2+qRWdmzMh1mmZxqUKDe5mgKVSgV5HAXLGQ20rIYXjqez3d1wlQuzvuQHOPGr",
-	"DKFmqphPvRn28nzuT37VG5oj35iwmHJG8/z6hx96NTWgEeE6ccrDDCI7oHyBjlCo2+qDmG/QUBzAzQkZ",
-	"F7nhvFKkMs9ZCv7FwQ6rGlCtPe7ib2kS+qOIuZBPu4m82gg/pbyLD/UjxW6b6/DKGMSg8R2A341BTqfs",
-	"sePlEwjV7jCTajRtfASeUhj5a0FLPZMF/59DG8Q2+Fi5JppSue60qMKu+7PNSWjuBvPqFiYNRnoYtnku",
-	"gzmCRPXZNOGEyb1S3Ai5FAmZc2VGmiWkYLfyhmXmIRRa2ff9elAslja6KTK2dj+M+GOFXctaeLO27hgM",
-	"JPFYYJ9cFitCp5SLzxVvDYd+wGDY5lm7SAVXBHiB0LEsNZjRFQ81iHOgCOlrocrFQhaaZb+xjNNLoM1B",
-	"ecF/4HpuvnAN5A9dK0xkMFdQ6KkiTZF5BwvmfigU/EAITJVc4kA2s0N09Ic3YsBLvTbv6jPN9PxmZp/3",
-	"edsEWUhaWRRywQrNcX0C50nz+T9mDENsTsmHPA2837yoSxqcLwOIvLxgxOYaKCYyRbi4lTxlimjZJ8/L",
-	"PCcchk2m9JYRIQXk59UyU8/dB9+4LyY9UeZ57+2HepFB8/P/JcsCgoY8IxObkuBCF92+Db641m/zrGP+",
-	"3bOfDZHQr7T5gefmng8VH3d6/Su8+UOsSOJ9uz33nap4h2q7TJYwhlzUp//j4SXYLQTp8KyOlxvEyIQV",
-	"GptncsltOmuVOvrG0Le2wJaEjt3smz2xItNPAtZ/6/lWjv/JUh0kPT77eXvxAwzFibw3NYvkbbIhr/VB",
-	"La8VHquSW6OprX5Yv3IV3fELWx9gxxfZ8BnVdOPaq4QItjQ2HiS6Q06sZnPVOaEUpvwMHzmptkmPFgVd",
-	"mZ9nVP0mCxYVCmCW+qhiFf6dwga0bxpLmTMKCRyCvdOPy0LJIj6pUQo/jjDpxNbvwOuQmyWKuJwaQ3ht",
-	"lz/YIGAaHAl0rY2nmugG/nrld3MrKQJmu2ErLAqgacoWVg4zUc6R71w9lAvHBR8OOChnRZR39Kxgaibz",
-	"DPe0kfYLqhR+pM5EeTzv3RoojtbWAWQUzNp5wYV+cN4L0tcH6+nrQR5qbFn9WJsvXsuS35ImH6a4xg7A",
-	"7gedCyDGSQIxrKU5UTmSFj+7M10aXOeIZD+f+IICP6so7xkWuHQkhBWlWcbNkGn+IljpCc0VS2J6Aebn",
-	"Ai9WM6kzSZV53CTKC/yFThnwCrWc8p1ySUAJ5olKkbI+GZkNNzLiAHRfqmkupyX7TtVE092YoJJYp8G5",
-	"jhKrbcf7+bWSWLUIWqSd3SVpWRRM6IhruCs5L3GveZKazTvj6Sy+SB+RYpWId+nl60OVyhq8M6NZgd81",
-	"MratieNbj5m2xfJji62aTfy16nlULNNqpVJZ5lCHRTIZOWhLVNzZq3LsX6E2FAspiAASFd5OluYkBO0K",
-	"3Fd9cjljK1jRlIqU5eCvFhlUh2EGxs6CFtyikYFBnpXCxZpQnrMsAYaVeba7dvCUckMzeGcHFWES3L6J",
-	"ZsyN0ZCJFiwc7R6ksI62SPEQ/lBz1Uhh9GBrtSRYWsTNmVncsGxH8vy+YMJ+owN18BO/tw0WqFMa+WlH",
-	"bc0sqCBkaPBMpcz2OpRFxsW0+6e5MnQyJ+CSQj1cRbK7nn2Wb6tVa7LN2nCblEvaNmlMNrSXCGO5nD3o",
-	"DRMa9cvwR6idVXH8xIYmCjqNKmiPZyy9kaUOil52Op2pNnS2YmTMiJYJiIglbBJfkmjM7HV3AAiV10XE",
-	"Yn/JMl6wVJPXL381a2rlj3fs14zj8x+bFXxr07RVrp2+Ze+dlDlZYMryPl/sYm2+oDyLWpzOoKxGnQTU",
-	"ijKMXcdXTCmOnrGYD8SslXN2lQqLSuqLovAFbTY7z5wq4b5I7BPk3ihV1/1+f/Q9kUWCprsttTHPLHIq",
-	"Eq+ty0LTPHh0vLDPttv0ofq7cR3d5IiZcuN954OHD2JFnCH1S6B3RYgoveV+m0X5BCbIxB8SxsH0crnn",
-	"Ixv6HC0KecszVoxgO1Ey+qukkPkwSqzCVVNQyaLgKVN98gfXsysxGq/kzcio/2hmg1PTx1PNG7EQYIDF",
-	"LnUWMM/WqoOj04EYinVx2KR4N2ZjOvpkurgpnQYCrhtaQRBejcpEbosb4pI+1DYHtvhwy/Fc6kWp/91S",
-	"PXJKw++Yzquwmh54fpTn89GhBuEoGpuzdPTOCNeJWWEu6kwRcTB0qHTut5Q6J72/WonhjuLEjaEUXHuj",
-	"I4CwuDtRGpvVM1J0l4LXzXo/9jviLgLvo7Qe6XWpuZ/jOeJhDtbnrL4+//1vV1fq7b/+m/tHdIXqbuhN",
-	"G+uJu3NHn3CD/PBgO+kh23kvsoMM2UBxKOJi2bNFRB5cZFmBmBayIILppSxuFLn3+NnPL79HrdoW85A5",
-	"XZExQ4fJpJDzPrkQq4TwCcnZRBNZ1rXq8CB5WFus08hmekqPJsP+cctSNdTuORfuz3UdvJZS2ub1WZsY",
-	"OObMhqRNe588l7aCSU5AX4bwb2PWXbZqBxHGBB3nzjy3BwrCMbQ7IW8wtSd0PK4fIfXq5zWymKukFJrn",
-	"GMJewazxn2aqcs61Zlt8emcP7m/1TTBNnZ970/b5zd0XbDdPkN7P9l9NqvzCVlDMDIOHQmcJqCwFTTXD",
-	"GFvAlI6TWkT8f19dvRsMjq6u3p1Mrq7e/TBpYc1aAvHGnCF/Y5BGHD2doxtOFn3y5JYVKwsu07btNmab",
-	"mK/W99MPm3ZT0kO4Hvuz4UQj01rkV9YCBQTCyTmu/1kq7WKVCSarAUYOXSIQT+S4qBLBWgOh5hNKy4Ui",
-	"RnxxMa1ihbyGh2JetcVzvF/U0CI1Qd5Z3BowU7xhqz55Bt4ItPVYhrl64FDtos172IIYXMycC6NRGsOF",
-	"3jJHmU7v3ftQg4DfDVsFkT6/YNVwW069uIraiFZ09cPmHUQ+Lcx+groaV75rgyGGFY2FZn0Wh/RR1UYA",
-	"fkNbOLOS1rzE8wWMl4LBRFnWJ7/a/W3YuHKkuZj3jqPDwl2z2tspBIIlwNZL6cLBAzjykOfg+xyzXC7J",
-	"YI/xbI/K3NUN1Qy8eALEmBGqdB5DEkxUJlclNAlRGhjILJcxYuY0nXEBWiopGG2E/hCiBpCYVC+Jwuq4",
-	"a1V4MOnZVOdr7y0yF1sBMiKQDr2kl1qvQwP3IFb9vlYLvV5x2w6k0FpQx4UqJxOecvMuOPLgYqNqK5p+",
-	"uA4C464oPhVUlwVDuXPtKFVITXEy5qrNxLN/1cvN7cVwcnOmZzKDS1ZZBl5TiteKQY2Qk9eO2nbd4GL1",
-	"KrtDrtuuoacTXJ7rRSJtWbzhdZcT3rhcJdSHgYprwVimrq1zzuZfXM+poFOWXY9X15h/YX6Qi+tyoeCz",
-	"Str86JCdWnPD4iWzMQ9qYEjtlPnTSOQIgUnfrmf/7I6Jl/RqYZDI4WrtUiy6BkFZBZnGjMyoyHKWkRXT",
-	"EfMLEf9awiVyoqvgsy54m5q9UbFOt6QPRZKGumgFzNVsNiXiygzYxZ7Mai2YXOQsFIHBy+8HsZLq5Twy",
-	"VhwbYg/Y498X8m/XYdg7fYG0btUWsW4ayFxlZ3bLIyhYyvjthpQ8l0Bg7+v+Zm3TOFtoYX7elRoxLc1u",
-	"1zTMtQomlVSM2qSl44TYyfmUszx70sYoGHrD2lOscLEgU2u7xAJ1xbgXfkqIh8I1ygjmyN5NZ44Mj+s9",
-	"+blBcJzNZgX4/xR0X0+bV9kkmfJbBkEEqiD9LzMmlhH2CaCs0htG6JKuohmmcf3bBXEh1blNudvm3zhq",
-	"/BBxdmw37FbOZEN1s93tsnF7wXHUampj0B7s64uQfM78FmxKNb9loVq3KORc4lKZbeOfiR56BaMqHmVa",
-	"RXmN1AS2YkwRrmNZrnd1XjRY1sJ1OLbwA29lXdZGVSMFM2umNMIlNKci3WppOtNwUyBj3aoyO0H85BfM",
-	"mk0r/NFsBOF3who/b/Oce6K4GcSoYkEuojIsQNhixOI7RCKKLVmHF/mSrhSRNyEXypsIvzUGbl8YG227",
-	"uybx1vAW38z/Nsfy1ox8F8zbORv/q/Fah+N+ao4uuw2dnzqErKm7OLhL4Nnowv67+AFDjIqt7AJZzob/",
-	"E49CSsmci1IzMmYzLrLaRDCrf0nVHlO4iwu+SxWEQ9yIycAxm3IEALRy0PpEEzz7UjkV3DCMJuNVa8L3",
-	"/27f+5pSb52uluyhlKp7YgN+bDkMohUVFRh8wwYP6qo31lLcr8lk89TWUopf2GpbGcUNW+1UQmHu37N8",
-	"AhBbvpVOdCmd+JVlU1Y8ETqWjHchCDO/uFHncHNEp5jHq+Z+nzjn85BkMs9poRLC3tFUJ85XjSdIISHh",
-	"FnIaSYoJf/DFIL0x5OTzQd+ccg02Pou5LOgG058JzQqWNebW8fSnpWLRKVMyNao2HOGICwd5+blUiiyN",
-	"ASEntvlImD0Cl6VPjWW13GWjj43kUow6Gc+t+vfFWN4yMrDZi1yD+q3AK45RAf8DIP110rq3n/IumRfl",
-	"b0Uf+1x3ksNjbe4yfCfGQ5DWiFYI2mmHg4lvzQiEL2Datnl/EgZXXKwl6uuJutJQ6Yt/UxYZFzR3H16P",
-	"orW7GlsCSXFz9ul+XkDn+9okggO5AlXAH+Bw1C8KnrJOgsIIAuBjKzGaIgAkwI9rvuRdvGpU9/w6hEY0",
-	"bu0t0vIy6gAEhYQ6sWm015/ICBhnZDebr8oZGSYaWS4tBagtUpjtuKSrhIxARIyMOmNutuQZATMgmnOI",
-	"5+fDkvAtFZqccMVoExIiP/DaINE75v7Aab5oCVr7usjW86D9UDd04czunZzq3c/28MA62BlPCwag0bsf",
-	"7nh9/Vhv3UcHP8F/C6yDuDvy/fYtvc7FYK+sZEmWFHMDbxhbVN2cIC3Coj8oMmWQoAq/QrXZLSv4xBkE",
-	"4VjuDzyzrIz9oba0q4nlrjz36UV1xjR6ddQ715pbFAqUBhDh24+ReRSWpuxeFxNRvCrwpg1VyPhGkBRr",
-	"XsnoWYj63ON4vVDlhE2l0pARC9VgeyQUHDbKFv1Eqy7kMHKMlmblpxeqU3SVbp5RNKi3d/St6VZZUmQA",
-	"P++9YnOXlYbiLcJti48H4pO4/93pzdkujjJ84ytNi3ZdvInJT8ZsSneI9FmYsDYxvxZDTGzcr17FhYDM",
-	"tUJa71elNY28FlrAyihfEgWOAMwIih6v4Xvatm5N+9e2AMB2LgBDKZZrhEwj2J7BxrBZZLhmIU+EelIo",
-	"JtwKBJs6dlj5kqCYXpFT4YWfwtr5QpbTma/FCYmuzNCgjGhRYEsxmse1mRc5FRtcR5ob/hBpXmYsBupC",
-	"i2Jl9tBvUuiZiivRM1dDCZ0n5nCn0+mckFGarmwi25ZC+9Ot7lv4Qr563CnQkso5C45meHb/XLmX0X32",
-	"s1XazUaCr+Cs1xLm+mQAZxouto0uz2iRkZQuXOWPBcCMpfVlssTMlshYRTkfR+JADVrVJ5KsrW+Ua6Gc",
-	"a98aQmZT8rAo7DtFci5usNllzmimosWDmGsaLei7EISOlcxLzcjrl78mpMQU0hkjRZkjDMCoqq0bYdEU",
-	"hoas0bpgBdWy+A6hLG1vnN1KAD+00unONXofv/wtusgWRypG75dPH5OH5/d/IBa2imQyLV3pZENe2ITE",
-	"jcUpPnPxQwXTtTWHcWuOw8kgqhi4zmodUilw/9mWYrbJo1kzuGLRUowaU+Y7VKtXySbb7bUAhWyzM8be",
-	"mBCaK+mqsv7zyO7Ro2eZyzaxiOlGpTKahrFoqLoBYs5YvmiS8PTHFuWibNEh/3F5+YLgDZvF+v2HDwOx",
-	"dR5PsLBYam3R6BKK4JayyKKlER2zlJ5B0t+EM0QBueECyGp5OwEcxUqQy6wugsuCHxVswgomUrazomFd",
-	"LzjPAFPK7oIE90/ICLG9+jKMIu1SdmUjdUrice3Q4w1VYbaIHx8Txw5mfl0uVa+gwfObEUHWorRRa6KB",
-	"Zt/8NJIdlVW81QwCoS+2MOOPD847NL0NF85ToDms6PrY/kNtuZnCZmVSZTam0hRLBzcGGaqy3b9BmW6f",
-	"PHcpLbZQXBbm9LKWQweveps5V3V6akqABzEJYDGVO0fAtxtRYCMwm8JgHigqcCqvwAt7lPCqQ3B8BWQK",
-	"tSIbMzTDN3SzBncrbt4DuqN73XJlzkMJe0bGq61VzHtUJu9VXoKbtENyLNy3S9rtLSsUU9sO8SA1G/YN",
-	"bBHV4UiOWa9+L4cmKggNy9c1ZqtNf6sI2xbbRviUnRzh8MSe8e26eP2aIt2nH9FRHiLAby+omkH+siwg",
-	"FXGL57UzNunhzxvb77eYsszY1lgQbDuNYXXJvihW23XwYPuaP5eyuCFjlso5U53U6i7pYYChOCkwo1ax",
-	"fNJdCs2iyeke7sr5ZcwBw/J9nL3bU8sClvOlpjscx61OTaoNoemcYaogpEHb8inQ3gGKkAiLeu0cUwhd",
-	"lFJhm0qMWcgjzrFmGy1UtUlB8ZIr0Yq52WqdGVq9bcAk0CojdLqDeySnwoXRMYPJllhiwqrFXbJuccfy",
-	"d6w35L6Q7lnTARocJ86zaSlTnS7hlEN23iJ94llbQWFYNHsraJWxQ/aWeWpr9haOjd25rgE3q5GZZpWX",
-	"gE8Ia13hrmNaDIPsSMO/Fh/I5fCtF5F9cWLXCxA3YZv+uQf8y8lOwheq7YJKu03iFwoSFAgIwTDi4UA/",
-	"4WqjkUhTVO9TjrebaNM6r9m1FijizNCnsTMmxsRQkuRSTDucCQewdSuJEFEq45vbKLw0jwLHe8vP+bdB",
-	"z7LLV6V671Ht48+wqpYC/Mp7HPkevG+j+YfmACj3rr9RXEtss14rYnQ3YT+LNeE/Gsr7ikibmGDfOAGv",
-	"Wv5+p9xspKP3YWRhY6rVK6ITgvLsvTGODJea8cNb1ocvb1mR00VMCqzJABdj8yLASACsHDCKDNSpAEoH",
-	"YFAJaf0S4JAwbAt1vwCSazUY1CbGUs8QB1zNaMGuhJ4xXqDeoYw6zQEAGJA+AEiuXcg8GJz/2AHaq4XG",
-	"cRwWmwVtRbyUN37qUrDvlNGYACy1AyLLNzSUHdBQNhWAYk1AS95frAxhSKjP8fWZvwmBcn5uubkOSp9A",
-	"bAfa1QCsBtwPoBX4yJUI0iWQLzcDo8L01BARBFwK4NB8pMKhcL/GNPtXTF9yVuyLdAYBdoj6RRS6vbtW",
-	"wIPRFQLD5S6ArzUzxXqlmcjigdbHUulR//OATHbyRH/Di/za8SLXt0DVom7XzeoLEIPsi/VzO2yg1+ZJ",
-	"W8NKcjG2Ztlj1ZNASNc7706Fjm88ddpch405RMWIOZfn0fDVHwi5j0EJi8MdNPtxfqVIieem4uoOAE99",
-	"4mL2M2Yt7cCQU6CuzK2KNO8YZ0ppUXCE8W6ZKaNFzn2UB+s4ur48lyruDkKTwnmoOKhpCKasvL+qpahU",
-	"ZOpiY1FPBvXLOyYp5lzETAyomlcJVHzYUhmPp+USdhugZzYaxlU9vCkwLnznJPdBFMW+ezXJ3lUkkHG3",
-	"kfQ75mw6PLFNlHhtdJVHBaM3mVyKWCsKrN7wg/MM4rmvzuNupX2Xl03oAIjn4qPYcUkaQ/sMI9x1fFyN",
-	"5WBiRS5ePCPGtONS+GQbm/lN5ywjLiaTS+hVSXWbWr9DkBh0523Q7u2VLWEkdqe3tlbhbKH6S5YyvtAt",
-	"fcNuhFxCukA8FcsB5bRiM5iViwmZtdQH+57oYINE3Q1+b5eKz1XVTSCLtw2oDtaOeBsLm+C6EYs/R+n5",
-	"N29dh/f+zNUipy1mKpgbXXLlWroaPOkQlaoSHmybEuuWNVvc0qdKG3f7v5E9vhMIQLyBQkiL0E8FDBHt",
-	"01efYIyfN2ZnVxpspVE723NSMOYEcae87Eu5eL3Y37VUc4BqScbl6ovszdGpAsWN3yaHGNZR1LYo8um6",
-	"4FoAL5ZimsDpVpCxLCPZXl2CD/hnmWu+yNnvk0b+aHjwf+LuIq1APjs0DHm9yO7iu3SdX1AlrfRuhyEB",
-	"2fzqJ2K2py3hpC5eafGK5lyEnzn5VEA8gXRefUYQnmbHt6T37mgqj3yufg4Ylf3n9h9v3rzFt7/tBXce",
-	"8flCYtXQgpqR9qZcz8pxP5XzY0kX/CiVGZsycexeaAZXPa5u+OJILnDRjxYSgEwtMsfHAPBxpBfrSD4H",
-	"t2m3ERS+8Qmp2QoptC/y/V6wQUB9o4bsesRuI6d5un/J5+wTkjQE/mmcHSBybNpE6k1Q90AF3g6ZXTXO",
-	"xJwrKUDkv+mMKPS+F5Cm92Ervdyjn5Bcu2Ae1XCIomGX75RvKGRudvVLe1IyhDPalZT+2U9Iy/0Qlzxx",
-	"mIdeOjza0vrJsga7tP2wga99MnrGnLSvNwCcemQH58LuiKc/9o6SHd0qyR5mp90dj+PYP/AF11OyDtyf",
-	"GP3WtS6FIEvlB4QyzDvndQUJwH6OjQG/bVuSRyEN26HuQVf3rnzbSjTLSLkweqPrd9Y3t0bCQ3keKTT7",
-	"lYppaag2lxnL98lLL2ikV8ArRot0Rv4qWcHZPm9VOrK+rxaMpTPAq2Xv9B5v1VGbiL3Djovw9ruywbY+",
-	"kY2V3+LnixoKr3zDOws95B0mELeLJrnp2havp7yhCdvsmkdkcSXu2DWP3Klp3n6Jd99a7bUlQ0WT+RKC",
-	"JxnGQ5R3rrkTtU9eucrZRm6fr20smMbIYi11lP11/WN6MjmlTViTT5Pst0uRTwWneXafZHSlCJ1K4E4h",
-	"fTR+UuqyYImLMd63wJsQkc8ZMxY4eS6Xe4JPfw2hbvLUDKigU9jwVlELSfFpA+HDAHgHaaWhGagtVoSQ",
-	"SJlxib8prUcJ4aKickXfxB1keMnM8KM0XqzXFG0+Mx5Rnc52PTjMhqa5Kx0iT6hFPrD+ArNOqZzHumvd",
-	"treud2VF1v/jJIjqrIUHB+Fa4HEj2HK8ofRmur1kCk6FLQUOLln2AMX2HYs3B0HZnsWI2SentrWyf9V4",
-	"+d4NObqn7VqgM+y8Y/3KyGGYGE59fgrUohHwd+yU29tembpTUX292nStKNiFG1z5Huj1QMTtyOo8q5Wc",
-	"e9ptTu5u8qvayrD+QFexoGTLO34Pq+6tOmBnbyZaEGW3wI772G6yyG7euIHdOFsp8sJYuB3sV0rGZXrD",
-	"kL14TKAdVIOrtSMjj32+uS1cRn1JaVtIYJQwUanOtvHAnGasY4aLV4Q2pO56/dVDaggyLWS5wGpgQNM2",
-	"Co4PLhg2QIRY3+JuJ0zgZANeQWiX72ULtqN4AVYprjXAhitg4NeXj7uqXuuNEAB9KmxvYafVypWXfM4U",
-	"6AdtU5e3xhQzjEgewWBVxQLOD+H517fWs1pT1/JecP+ohMg82728N9he68k/W7YtDClGnf8ARMa2dnl1",
-	"D33g10PO5BNDGmNjrkIZDN3dGr3UCnYrb2rFgkkv4wpjA/HGefGec4tGa7eCaoZd4VjW0hIv0jcuFnhG",
-	"Utyhd3NgrPrNu/SwiA4wM5MuNT+muKitCPjQg/8OBWG2yhIKwu5mWV4Jb1pafvA+BMj7J7/RjLnYNZQS",
-	"FjXLC/wJhzA7+aIlXwXjpVUmnl+fNDdc1SfPgR1gvlDwgdBjAqtLj3KumkbR+f2OIdJ2C3ljGQWYbbre",
-	"NghAw/fI2FKuKKGDf73ZQYitNogL2CNxHd1M5ZYVGU91n4xAEqBXamSU8hFiRdk0K4xBjbyYGBFlrjtp",
-	"C7me5AKVYZqDFWSkg/cLH84h1cVgCCTltiBxFSoyFptPc16PDDfQPWcBUOOOB/B2OAAgndM1EGGvvRDg",
-	"rkWBldwJoUJcbWB0EJGA7154A06+Qfvw2IcOAkAQCTSHi9kl1ry33+zGbL8dewDLSVBB77kSpE0q57Yp",
-	"/Bq5YOeqMp25NJY9uGWfNjX7tYPZuTGylrUkTN97Qrk+yTanexuZ1qsAO+Hs6GIFVcytSF7IbZLoYmVb",
-	"XOKn+YSMQr1ndOdK530juyHPHyy428xi3yUPFHXPXVTZDpm+TqGFY2L9WDTUY2lZcL16ZYZjdTl7gLc0",
-	"ZwuUkYsXz1w9I0wHhsJogcmc+K2Z1gtwQtukv0t5w0TsveAYte4xd3MCOWCBGmY0INt12icwbv20Qlj3",
-	"7V82WqKckJXRQ+1D6hBDMITmYiJRUxaapiAfML+j9wtbQUvRXoJIofCQGh4fB/H6G3uP/8c6yL17javP",
-	"GDPFM2aoaZYJ5IfRehXL8z4BVdutpOsVl9jaZhCeaPcEBZwEi4nBjr8SKF9t4vdPdZLZY7Pe1MHe41ZW",
-	"If5+IMVU/0pcCehxRVKa5xB2Pr49cS0lRhelnsmC/w9QfUgeAanJVTkYnKVV52f4m43AI2g7IehZwRAW",
-	"EjTq6t6hJ8GVAC363i8w3ddYo/oIlZ7vEzcz57y/95shtPkJC2hcPqv72apo6nsj9iwgJYgeSOU1xENU",
-	"Kq5IViJOFTkfnJFRtI31KCAMYJ9awIVWEFcn4W2TeFRg+wRcCUAQ8+TZ2dlD584g7pQxPy5nMmdXAtGH",
-	"1U/kxGEfc0X+ZdAfDE7w1Mh5ygS2DLKMfLGg6YwdnfYHa6y8XC77FH7uy2J6bJ9Vx78+e/zk+asn8Axk",
-	"5s7ntFiZd6FoUYlPKTaUtqnnThvFvnSwbaEfgm2rYkFHqx1x8eJZL+nZ2pTesDfon+D35IIJuuC9Ye8M",
-	"LoFRhKDYxzPopPk/5t9TFq3YUEuzd04HA3PKQim/NYFsb02AJqJwG6EA/NMnv0p5A0X4zlhgOWIhIBNZ",
-	"BHXzRdvJEzqsL6SwgBGng0HbieLvO8ZH4Qi63+X+Z7YfvkW1DY6F3vDN23BZntUnSHN+C3ohnUJg1o4Z",
-	"8vuPwTPfTj9DN3AdvpBKTwsoRgOKJkATcn9w1id/zHgOYLdqVmpFMsDc8SY5YidhBCBGwpdQd86U+hxU",
-	"NE+dbX/qddDgfhPlH1NRIz3QoI30tyfHTqq286+9YR2zr07HnCvt7sWWANgBW7XmCFa3HFcpgpFyJ1tB",
-	"lLmI76iCvvNwe4BI6KyvS3cBq+MInSAqBlchwhI3H/irZIWHQBj2Ugeoh2rXTggj64GNfFVTv20TGe5a",
-	"xpuDTrWNhL1DLoHylW6jeeIeMcN5G2dlI/9cts8CrVwuxfE/bZ+sKnvife/3X8z/B2CNyun75n3YXLZ3",
-	"Ojh9cDQ4Ozo9uRwMhvDfn72kZ+wUI9atAP43ms5ZXzOFnR79xIZehzw6Nwq9UWx7NE21A/zy1LhI5wFs",
-	"srlJo0RZr+sSZZ47lRqLcwwtPBSkdW2GcI7mCdC9dlp0wMaEx1obRfkg9Iekd95FNDyimfPNwiMnneSC",
-	"1XdYhg91ECZPZTHmWcbE5xNa75ua/pu3H2qCzNDXkzAQYF7GvP2Q9BYyDlAq2NJvOysELACn4QiolUuc",
-	"+mMbJbjiNlDjwUQ2fM6lIBldAdLgqGLdESjKV4Ir263b6mYPych5+tk7rrQaoRJUF5W4g+xEdpaVzzI2",
-	"X0jNRLqChp9vfXzokcxWd9vke27ccJfusJMeh3TwjF83Tm1edkOWnew1zdhY3F1uW/d2FgQxIXAZgvl9",
-	"0bv/fPBw+xOPpZjkHD3k5ycdPvGCrnJJs0spf6XFlOFz97vMR5WLhSw0y35jGaeuh+L56WkHGVXbGC8Z",
-	"JEd8uQIOuT8oJo4LuYaedvzeRwA+tOpsxpoMNJ01hXdf0eP1nWfiBdWzXpuWsZlo9i1PIXL6hW+O887T",
-	"eS6rGX2hHPd/mL4Lux1jk02oFGk5dxeFnEvEfLR18tk/S6VDbwM2Za18Cd5jjTiO5l/YLcpB0CUW3Xnk",
-	"wxYj3/oLTmApGJzPwbfkhAjXiMDXGmO56pJWgBPYqgrsigktiE8XA8fJKnZ0Awmqnkp33D7JZz3sfUjt",
-	"PuRXBFEhq9c/ODob1PT6Gy4MEfwq07xXddnt/cHyVO6mAQDMzCc4+f2cA+ChHOMvpwOcfhBcOXn4ANIO",
-	"Eajlx/uDQRiANLfvOkUjgD5E+42C4zOTwqJU67A4vgmigeHTZf/rFJrfNJHPdi7UxGSI6wVi3AhOgNYC",
-	"4bn7sXHDVhsOjX/IZQioAmk7ZhBmLJiSe8NWQ3T1u25WQbmR4lOhSLnA7aNmcolD9c16X1q8zitR0GUS",
-	"gJpusMl+AVjMv7VwtybZU0fB3e2yIFHsgxXNh5TEwXGDLhvw/tywVeX8gVyi3iKnY3Wtbq5zfsvsj/1+",
-	"PwAsHfZeIWwqh8Q0coRNmfMc/L5jBmwhbIS5MlfvQBsArm2x+yDJqaBLm5+GCopNAf4muL8J7o9gQgLX",
-	"15GpdhfTWGvQalPawCI0+EctGVCvljTS1X5Y12EqmPbEustAC3fad5Vva7v8UuXBBq/EE2ydD4YBAm0h",
-	"OE32EzFHAvr/50EN8jLArIlJ+pwrjUCDB5HxEae/7faPY+OK6NWCtfn5bWPAbsInwEdEtu5wyLSGVjrF",
-	"UrrHSZo1O7vnuX7EmAVtBCtOTiujJqWlMsOwfuAg8X54auvn1k2j+823cG8dXg9O/u/F6Z9n/3H+x/3/",
-	"fPBfP/z548XDR4PHJz+fPulViJVngeH0opCAM5Z4X3SV+m9pBG8+dCQD2emFOUI3BjLCSqRv/ppPJ95f",
-	"MprVQXZzJ7d2lO0FUyWCxMSV8CciU9DpXS2YQGTOl+YRbKNEMNxW6egWsNalKa+JWPzcwbyMe2rS3/yS",
-	"d9fUvkKlCRibeW7PjMKxr85kX9G+sZ66pMC5dI5J8Ohgto8UCWaVonkLHlKbXLjeHyHI/1qrJhr1r8Rz",
-	"ByajSMZyps28IKHMSHFdw+6u9ULzfS7JK3wdbPp16rhtfyVq5Qn1nW+f+rb1v239L3DrWwa/k5nkkrUX",
-	"pW7Dp2OTCUu1i19gmZwtaMXMxMR1R3ZerOVMkgVdKTJe+V6kgOZhVL0qtRGSVCFdVV+J6t0umqFYhgCd",
-	"NpN2KiH7kaY34NVDLFsbhpnRIoMqAJcjBTkTrm4nyLsy918JSnKjAUQwfckUSkmNrQcIxFbgFWyI+RDm",
-	"6jV2Wcmux6trzNiJ5kUoH5m85Iewzg7pT7MJRQjru4OO3Wgi0ynG8U1g/W28Sl+qoKtFer+ze3O8IjMK",
-	"1crtMs9m/hzTnBUbskL/sNABBVPYdLXRDKJeCBi0BwEc5zFjgiyoAscPAD8UlAMomG2ntZ6xgMPZa6vA",
-	"o3+DnfIpeamWEwC6JlAp3tMjYBhb64DJd2VLaeiCFSkTmk7RB0bXuYBqizwApciswM5qwAMJ4UJpY/k2",
-	"Ude/Uz+5pjlTyZQ/2ABVsX8lbKsGFbKXQ36p3l/vbLd+AFWMdqCTw1LDkO+H+8nDQXIyGLzdJd/UjOjS",
-	"77TDHSF/l33x1Qv2mthGHPxQrlLHkuubsCG00xlLbyRuy7g96nHroTuXwg510NnNtTV8/fJXQKJ0RVtE",
-	"FqRcTAuasTW9EBs9rGuD9EpYTfGxHRFRTKFf6aLRPMNtULNxje3LlXXzK2gybKHShoRr++7QLXkl/EEj",
-	"C01zfKWayaUFGQCT1dxc6b5G/iwKidseASXVDcKqQcFeMcd6vaqXsDk8r4TvJuwSfXHg11Vfk9FPTWpg",
-	"L2jbEYBMKM9Z5l9xJUbhzdeCsUxd25tH5J5cuLYbMLfvob7rkdQzs0ZoDdCxknlpS/GgiIrcM/8Ds8ml",
-	"XBgZ+T0GV2wCtNMcvlOuxTiRBZ9yoVwHCTPmK2Fe7woYwTkAC/qdIqP3j//x5PEvv7++vH715NWrZ78/",
-	"v37284cRInIbpmUALjSquhZAk7MbttDtgXfHJ6+QTb6opOigaYYvVFvJsqCLBRRd+t0H99X7NWx+wt7Y",
-	"8/UKi0LuFIy2VNvdutifGnYj49qpMCi/Vs3nxFEfbT6Yenq8oKvjfr+/zzwdd0RzqWz3E+UAXYx0+5Z8",
-	"/RVHzu0x2H6c+vB42jiFupylNgJ9/N7+A8MoGuHaWlKZqsA1HkT2ELRAfSCUp1JmZAHQZphpxcWt5Cmz",
-	"RWo0zzFHyR7KVEk4c+bY1o88s92mroRFOCJ6KQlgEVSN+Vx/JiE1WdDiJjhzyMgOEFCm8MeoLwamal+4",
-	"Lo3XqvTsWxEGEdvGpFR8B9k3AKpkq2DtIQ8jzCTGkAiUyvhQM6DQ+0izp36vKdlags8dUV1bQF0j7uPz",
-	"9YXGTtC64MacALXgb5OW2SL4bW34v3Y5DgFLqBfykQNBc8ifvUuXRi0kwqsEbVXtuWy57K/N4XJX8Xc+",
-	"OK8Ktp9LTZ7aT9r1KwsxdJgHQzuZ4foQdzhzXuBLWrK8Wma3j0z/Ql1IRjA66eGEGvD6uvAkXnREHEmo",
-	"vLYLzd+dltso2rcKvZGZNZUaXclzixMKslOhguvU7DnTM5mpNVPjSqBhsUQ4pUKW01l1NGBytf+8e3DF",
-	"tHVkC3ltf7y2P24o7nsBo/8StVk09LbqpjttFZjsxmTROyqddb3S9YAP1MrFsT3ad1Ut6wv1TbH8plh2",
-	"UCy9zKoLqy5qpT2b2j3rVgzaDjK2V0yZZy6XeUZFltvYPgQEKy0kCfs017RAcHQ4cTkkI6v4gRZJS8Wa",
-	"mirXXllNyMgmBYycjgqODGhEIAsyKgWmbY6I4kZxFbIusH2XUPDX+Aij7XZwMhgQOYEgAOaRWuhYO39X",
-	"E9M4iBCDIlafxbQl/QtH6IMnFTp0wLAFrgIQNAdRDxmHms0X5o+zxFdLu9LpymAGoJ6q4Pq6rHhuCA4o",
-	"z2GuM4hXqwtDM5aRgk9nGhRQculx1FxGIrvV1yc9zBK8wCEFWYznFXDD2f0/gVLY8jd+D2Y6emg1YKa+",
-	"WV44oQxTcDF9YmlwkjgVEelR4VYixMNGtY/Ozc2P8U3nkINZEfSkUYw1qMioYxSzTD0kBVOyLFJ2PedK",
-	"cTEdkudWgfOB+Hu+9xn76/rke0dGeTvtktb5BMrjWuiGt7xCIOk25Ayj7zIwggpEEw63ks2wGTv2MVTH",
-	"G52hBuYO7lZ/aZditebeaStac2WS36At9lGtETbfsmkl3DO5o2oNySxHucORjB4n6y2Dg4LC3KZusHxi",
-	"tBrXV8bc1g7qGpO5r8xIMNN8n1BU9fi3MO3mMK1vryq9a6ZzaPaiSvpZSzCUSzE0qw3B+PqCmwN93kxD",
-	"Ai3Bsotv+gaDA2gU7HuHmIhXQsglkaLvgrdoONu+kr+LMDEJMP/tGc/XE43jIdsG8x3ITrLDcLXetp/O",
-	"Lpk/1bAOFbL9W+2T/z1hW1gRVF437Mqm8A4O9lbpfVnbpBa2yLbssU0j1Xrh+MZcnLj8DgdzaIU5gO72",
-	"NfeDtZr7H38Iau5PTrHoHjr6QwiuKFaGuL9JAcCLJ4mr13ncLNaxa/ASFKlBfzAY/PghBhRWV8SDABz+",
-	"8TNXi5yubHnOvX95+PB4Lr+3Pz5ZKwhqqHu7yImQ9i01pSGzfNO52o9HVefjrZtQy0W5OEC2xLisFCwL",
-	"qGubVIsElShjb+Q+FcA1TvUJvVKk7EogeqqxqBKSSRsbMZyWeHMf27NYQMMGVkQmbYOrKsQPJ2vVGBP6",
-	"D4AAoVfCHLcK+l/al3hE9JlTGi2M9FiWxsZ0mVPQVxNzP6DTprPu59gIBCo1JXoQFM0xEfhKjLRcXJcL",
-	"Be54JXMLWAu9IcrcNrYb19IbsF+unJDRi99fXZJYqssGH+ylXLxe/L0zCZp27s6ZBTvIISDXt0yCbw7f",
-	"bw7ftfPlUVmryW07VhzSSQddDiq6PPYV4hNDB6kGzi5BVSPDB6CzA1fa3OZa+dRwsYT1slKFZ4xru1Ol",
-	"1bmjKyESWi1ANhyb8Hd98gIydpWmK4cJvgRcZf9pC/0aAL9nyZWguZKIy2K1TiVdP2PzZZ+Ra59AN3Fb",
-	"Zf4vhoQHgw/GqR8EOdg2MDgAarDtc/KZIXojaF+NW9YBWXKq9Gu1/uKwEN7S5EUhsxI6EBKLpgNMFsVz",
-	"ARl+2NL2X9hqO0Cv4etv2nTMnlXaNe0I5R3szXbYXUy3UhaOBGWEkTXKWKsV+BJ5pbELDeHzuTkdNDNy",
-	"CAHb09JIOJna5g0gouB9LDOCZGaWjSPwLiSUYoxEZqtmr+effCsUaPPKBDGMmZHRz9iTHZt2BSlIZju0",
-	"65L7IEJ9VKBe3L7PxM/UHDkPB20b7wuGfeoudz4yENRdSfaVokF90yg/hnCtYH+thF0XsIE2eXwLXfna",
-	"XRSXLM8hcx9qhmmjR+d6S9OsLOg4X0G3vEz59p3ExT1TqTQ2sIV2KdCMxLcoBLlbNSu5dzoYJLYJ4pDA",
-	"oT1KbB+Z721rX3rLlMM4MKovA5hVbM5t3nx/cEbmjAqrDAsPYnAlbgRGJXSlvFI3EvNordGwUy65by5O",
-	"xiv7YdsHZNLEYhC+Du1KGD3YvAMlGbwSZ8my2Klw6/pEHjLk4LqjVo2hexphZm0o2xxHtNBMcdpLen+V",
-	"VGgIOZ6cgrfU9xOEvMof05PJKe1h99De6eCsP+ifnJz1f+ggUG1nTfi8YcffRb6qDXXzC3aQoGtNaT+F",
-	"52EtGcGfNDa51TdEc/6Xh+e1tpBWQW0huO12WD/D6r7u88GDhs/ZNnaD+X5Iei9tc/edht3SHHh9MGF7",
-	"DP9pmJT59mvcerGs3zDbt/7YPiuOHdrjB6drsvoVnJKQEvO/tlS93lavmQuB3IA6vsVwBUSd6lB0TdQa",
-	"B+N7YOwPeCLmLNas9bKyAHwJxhY8HneumHPTtrbD/IjagWNOQaz+uxLebQP6HTVqZi7F1ALpIpSHR9Pt",
-	"UAYRrcUwn9jHBAFXQztY//kWmsHMvgbMt1/Y6nPhvQW4U8BOmxS/pL2dQ8h7NW+hS5sABYYuCUjsaJD3",
-	"IzDQoBPpvxaUki+Bi2wPhw0stKA6nUW8MzaXhtoeycb2TdDvsUowG0clBLvkJkF/eCPXXItjEHJqyXU6",
-	"Y6DEy8nE1hbboi9osnAlICfVNlvg4HqdyCJlRuXerJI3xXFEGpaLbE+HzDozH7STgm3obNsJhB2e7Ycw",
-	"iyjpLbnI5NJ3RX4wCNoTv7Eqv9IaD7zfJ5O6A0UYrthD73rt6HZoLKKvd4f/70lhQunQ2Sthla9jbATc",
-	"7p2oXMKCLQO3sDm7lEv3xwJRLec8pXm+GmLbUycSaMEwKwDMDZBAgnGjVqHz1774Stwwtqi90ws5FG72",
-	"09YKIzmfMHDDQTYD1sXmdGF35ci/yAwa4GakcK3wjTC7EnAaG1XPYlebMaqZTengRfhVlyAZKpfYQtkp",
-	"l79PoJAXrnIpACFHV/gTc3YlDJWWXFQ1EahbWlAMKFEDG8/CUuAHWop74bc7i9DP2+GgvmC94dmDndIz",
-	"XzoafMy6Ne/KFmzZ7srGHz+zKxvpscmVbXfaV9zcoCn+v7nAP44l5NrHbz1sStwLLRkVroUYlqyJDUmv",
-	"CRmviHOrVgmz2LzcaJ1OQ4saTtDn/eBpseOC0ZvM+tnyfI4ZrEZznFoIfaMD2otGKRz+OKh3oto9n9ZO",
-	"8zFAnw7Pzk93kZhIhhbhgDDDWzKPv4XaY+Zcqeop40jn+h44dqWFnZKLXPGkwoRMpQ3D2w2CEPKuZwdU",
-	"uiH+s0s4GhmjDMPjIy1HoIDJCRnJFJY1u9Cjn66EczvoGZuDuWg/2p5F5AZVVJDTQyIs5BcmNRG95JAa",
-	"dCUufEQqd63wKapULAv2rfsoJu1N2NJcBAvT5q9qgKlkZMJzDU3jLX6Y0cEAi3LClpDiQ8WVGGEFC4By",
-	"CxhbYgc/srkpIwT+KNmQTCWohKA8BnlFbYlNsKq2OPJg+U0fr4fH6Z49PLbrhI9QFexy42MXCOtw99NC",
-	"zrvcdyl7HzHzarySNz48tBbHq4WTeLe4UR4GnKo92J6A1SVYCJW+sAVb3nTy56Ezsl7aD8IW2J6bZTf2",
-	"tyMjnp2Fxy1z4qR5dCStBQ1mEVBph4cThHckWpKTZDAYmDNj9P7KVrJf9YbkTb/ff/thBGgqcBWiH+mN",
-	"kEs4ShC010bpMbsA4AivBEILw89DosCWB6wkEJneuB3xbGSeDkIjKK8LpcGwsJmuIx9+HRHFdEJmcolI",
-	"WHKiGZZZmG2e5yw3k8roSkFTqgLOk3qdYQCAbrRBO7F6OGYCNVauoRSqViqMJS1nMmfGpre1HfAS7AmP",
-	"TQrPB6e+OLKKyY5+smW1cDZBwSV+fkYRR93YdbLUqZwzr6lajyjAeJ0OBvEokVlbp6t+xlS1R84BXfks",
-	"A1yE9hh2JS2NChy2YWoKyzEI+uABoz43b0rbJKos9aLU/+4F4un9QU1qThf66Lx/UhOaD4367MQ7oo8F",
-	"nzeKevPzLbH3D+jUbdaFNA6KjmfDoY6DhhiXgv0+aWWbmjkA0rz12F2/FXnjw9uPkuWxzngFpBgolxTt",
-	"2Wk9laPJYBX0mD8qkenaMy38BwZ1JDS7vSGzql5JDZXSKFlQPecqUq25bbBpfbATa9u/rw+oegmy7zq3",
-	"RiYcY9YoTeP5MetsHP/GbiYoMNJLO4oWc9TJTwst4w47awOZLxdwJH1iBeP0oBB8MSY8JOPtidR3WiH1",
-	"vbCQbC/dTt8M2Lc+oYMB9nWiRZ+4JkpLqsiy4FozV2/7ufEWwYvcCWvRVqp8OpzF+tAOvWTGXFVhi2ho",
-	"nePzIZooopXf9mCkh3Fcp87RG9AeRBGpJJxNRbUOFbS/XaEWhmsW6P29wwI9rBbocTWkTevTGP+BFwgw",
-	"XztPnNwb1Ycz+j7BFXX+HmsecHUlArX06BdMSsK2ZUUpIIh3b8SrW665uF4UclowpUbfGxX5m0v+YHl6",
-	"aDmu+SrXk/NCd+Xxe5sh++G4MLaa2gQE+lgWBUshYhraY2rmAZKq3jHpzKwTuvX97VAahOYTPDnltwwt",
-	"Kl+aT9MbiBpfCXwEumX1yUsYHOSdOyO1A/QMTom1WFz1yf2XLAuzTax7Dr7egnjskoo74h2fnP74kRx1",
-	"HzN422YG7uRQQo76lInj3fRdHNewpvhaZlF1hXiP6bbJ4hS3z5cPENIpEgsH67dY7Bch+IFxCQ19jh1O",
-	"gIKZ91rounbIfGhy4+TzRBaQY2P7pgAeCVcEqhFsLSgmujLhUOa5IjOWZ8Q6G6mC/HHdJ6+Y1jnDrAn0",
-	"N16JgtEc3goqR8FyRpW55SfCJ0RIqCM1+iRGx2Yyz8ikYMxj5EGRO3fVoip+KEBq42MPFvAloY80/GUh",
-	"ukhYzJLSPL/+4YfW4hGdB7mLO+XcIHEOnYD4smK1z5CI2GHHW254Upm1X1QKy5dRn/IVyk4j3SK4IV1E",
-	"5vH74C9UoEFabe3hDlILMyiNpDPKrXlwo3IbkWLwsWBj7SzJgmc/eTvnzysQPsq+Dqa08/4Onv3bd3je",
-	"pqzgkY7b4K5bToEK0W3HgZLhq6lBiTHbb0hyphTgz8zLdAZ6xxygZqCzM1fOlDV3TGjhwp8QqXTBPyjY",
-	"uBKI/QqVGT/Zmm3Uj0alSGWesxTyfckFjki7dpjMIgjVur7j3DKrJ9WkA3Z89gFaiwrXEp1twWTV+Rcj",
-	"PA6VbtyIGp6dD7aHDU9Od8SMtZT7mvSjv404/Kb0HEQGW8OrswgGyPu53ZQtzaZBki0WTLDMQXBW2Y5W",
-	"wRqi+F1SRVJaQFcMecsK22A654IFQhq6XmSE66TWQj9nE90nF3nucIZolimbHzMa05yKlI2qRmszJ60B",
-	"BdNjUbhyN3w3D1A2XLO3GVUt3SteeWps8SheYhyTC5qHTZaxKMYl4EIGI594VKS2XEDf57kSUxNZzKmG",
-	"Rg/67LSX9Ob0HZ+Xc4eEDU5HvDAImkJoNmXFxwA3s9TvDU8ensHn7SKbtegNT8CETXOpfGlc0mMiW4Po",
-	"DVMjDE+4bh3tCRTAKr2hwxuuJaZYSqyDGt1vvgVcg9OCCt2lkQR0DcHufxaAGKFk7RhCmwIJD2/GhhDV",
-	"CxDEblNyiIOYgPTz9dzzWuL5LseYZ+I2PGN3w9fgq3wBFP8iKoN1SFsUC/Ww/rY0c6PSKVZwprZWXWA5",
-	"HZZNGJE3LtMbhujjVJCZLAuM62V0Za69vnzcqMIYr7CcSBbmn2OpZ8OqIHjMphxjfHKCymi8qICUQvOc",
-	"CLlMSCmMsr2WwK7MAPSMFUuuWJ/AvCGTLstYZoT7eGX9fWWRECXRV2j+sqBEkESfcyO+iW1+7VL/Ctdf",
-	"GlIKIJXg7ARzDzkSQZn5nT14YP4212G+tQdOBslgMLgSC8kFYC+pqmVNhYdE0hLqrVvODZjVZbV6u2rc",
-	"u6RPJ7EmI7kUU8NuwAXQGiZ+1OANtaMmQ0i+3rCXUXMnE+ZUedMz5OslcPFtNIAV60wjiWZ5TuiCFuj6",
-	"xWRL+GrbmKaFLBePVi2DElKwYFT2T+9NxZq+6sI1Fdm1ufT2k2XHf0Qk0dYU9h9txZGvbD/FY2NDe6NG",
-	"0mYjy/N+/X2Qlbn5dTtnjgX7I3IwoWAwOuPfoaDx85YrVWRqOVGWbDyT8kYdI2L3Joz9KVceZff1y19R",
-	"S8eGdLYJP58KqkvnL2EptILDVL6CLhH/E3wXSqO2XzWuJ4qlBdNGrtuSbWovgT9kzGwldtZIcCczLrQD",
-	"n1NaFq7lngWFs4j8rkodEs3JLzbzhhSMZgrPkQCQz51gcELjUYfTxKYegHCng7QaTFOUBZRJQoaCFH3y",
-	"pMoYr4YmRcp+IkbcKGgj4LOiboRcQs1VLWUf7JKpkAXOe4WHzBgg/U8HAzKnN0y5poAZy3ltaLbqOJ6D",
-	"zvgtwwef3HYwY/DW71SwyDZHwq2sF9ozRjNWVFIbHz165R7smjFxOjhfS5mItoE+kOcIhen7nhz/k6UI",
-	"8Gd5wjYhOXH2gSrH8Ie7s9b9DbZiramfWZY5pKi58iD3nA/S4rTc9/q1PiIIpLJTwl64sJ8i38L1I3S4",
-	"ePsM9KV5x0JvTjL0OykBC97uKsxjA40N8isFMKdR6sLD4WB5hlwAxsW1Cji6ls/b5HiCW6La7VW9I8jE",
-	"UphfoftbUyDeIQFxUCUgPqIZcUff5hzE9bkdLg0xEB1FNXkHlMWnM2tmfmVoLm1dCypXXTODz+wlQknY",
-	"YjY4vu1le3L3rHYVOv6cHDEqqvP7AZBT3EFlNhXiPN1beFyKxBx/UzDsCkD6zr/v+34fx6DL2gFFOoVD",
-	"Wxtl+xAkcMwmUDuMyIElYAc616BKIAUQO9NQG7NwGDSKmbNOcwbG54yKLEDRuLAviJg6roOUgo9bqJdQ",
-	"rCburzFWb4WtgVzTcUtp14wEIbTiPYWDUbl2E+uDqiijGENvY6y9JOoskEXJddg4eP0jYd/J9e+Z/Wgb",
-	"9kBOr/XNFegUkEU6Y0rjiPrkuYT5M6F5bTr/YDS3YZ02Ert1NiucOMicCkHIUt8h1QfvBhSJyLhzqiey",
-	"mBPrwXYpy7YlUtUG1hjfweu86zpmdLKCNTQlTDp1pekXpZ6ZyafQOmO8qsRVv6nL+L23le+W3i+xHfwi",
-	"+IyFcHj74f8PAAD//w==",
+	"HCOvmGLFLTWD2rQORXXb4dcjePknXJdL2UmI+XN9i/zScnfp9cHMVS2kUDUt6qksRQYalBSaoVZFF4vc",
+	"nPNciuN/KjPYugL24pc2Ae7uOnY6mvlsN5lfPfEhaVDqcsbc6d7vfUjc0J/LraNfFHKcs/m/ts+i0iBl",
+	"Fhz210Lq6wm83YxGo+p4OWMFMyJNSKLKdFaNChmJKQ0aZMH+uh6c/N+L0z/O/uP89/v/+eC/fvjjx4uH",
+	"jwaPT34+fRLojOeDc6MW6tx8+rnU5Kn9pF29shDDG7YCRWhoJzNcH+KH7mR+iS9pIXPL7AzNc1ZotT+3",
+	"eDovWJGiVv/n/UHy4yA5GQzeJr2CcmV24Z/vrQwang7M/yXugd7w/sDd1lTzT04rNb+E15wMTk4Hgw9v",
+	"d6AMzrCV/+BXIMUjmr3CxT4o53FxS3OeXVtGavBdeDgbGQf39slrxggrClmAxo3/AiJOOMsNK7J3C14w",
+	"9Uz8TFfKCGymjM7WG/bmpQJxSjWZS6XJ2YP7vQ9v92bkQcXIj2hGXvlZbGLl5pwPxsghueRkQswqFTTV",
+	"fTJCIo2IkaWKMJrOCBCrT55blWlJldNqcMHRYnwj6C3lOR3n7KALbw1S2M+pFBM+Lc2BFKy/HYBb++om",
+	"IgWeFuZQY8Xecuj+4KxavtesuOUpI+F8Ny9jywwOs5qvwZqOzP3eKP7d0fdJpSwUZoFrN5fVtMydskCd",
+	"GAh4JfBBq0wXfDrTRMgluTeqPYZabLv5Hpuqvfs4vBWm+1iKSc7TA0uTSpm+5uJ6UchpwZQKuerCbxJr",
+	"X3BFGjq4obrSPM9JUQrBxfQOJ93DisP8jLdIh5Y5HE5KmNE5+1VMVaVC0jyXS8I1uTcyBB0RRVcKtDVk",
+	"GboD7a6EJR65N2qZEnKU4YWCZVyrJ+9mtFSaHVa3SfHl18y/vXHGsFsmzBZTWpG50UTtE0a/FqRgc8oF",
+	"4Vbk2P1EFqzgMrsDY5xWjPGSruZmCK+cVr6ZQdYndBjW+K1t7vdGa5/0MoQKECRoRcqlIKDHkJzRW6bI",
+	"vdENW13DpWv2LmUsM4/Wz5xlwbVmAs6cJ2YpPopkgEUGcWm3oGcB+KZh7Osf05PJKYVBFSyVRVYZJzWP",
+	"wYKuckmzTyoVGuM/nDCAF4PFucPE3VJ9FGMEp9pmijj9nMxopbPDI5/WHmmO8nAr0jpBcm/U+Gp1lLfb",
+	"ME9lMeZZxsRBF2lZSDG9NnKBCc1pfn3Dm0vFFWEiW0guNNH0hilCiYsyGIGR4JkDSojRvLS8YeIOixgo",
+	"c9WcNy9ifBaHW8rqzWZ1QOsn41Kbs9ftKfPFBFyHKpULZk5jq/LdWqeu+RWO1SXXoNXJyQSW3TzkmMX8",
+	"XqoFE5lV3//BaK5nq7uZrT7KI292oQp+O0aUixwosWR5DqOs+5ZfMbRjP5JGaM6iAj/RZNSmFmNEobkx",
+	"KgYtf+7PqqfB4f9GLAqZGvt0nDPyRGiuVztoiMGcDsW2e5PDrKfAkOITY24e2FGAb74GSzZcwNdyzqw6",
+	"YYQk7GljIsqyIIpnrE/+vZQaA4feQM7uYDUGRr+bL3kNlhR5Yge32fyvzeRA9uKeRMAAwQE8XB1i0ahF",
+	"Wm/9fXBzWUeNeQqjxRB4Nkzt4845VfqNdX/hPdYf/LKQWZma8REMnCwKNuHvesPeIqdjda1urnN+y+BN",
+	"/T6sN9XMBwssFZT14i+5yOTSxpx7wwcDWBUjkXvDP3taK2AB3dvFuWaG1XIyQNQQif9RlChDwm7eXBu/",
+	"/HSaU31oH1dvcmR+iZrrpZS/0mJ6WE+W1YqvtZTXOby9obGOZQZ2MfxojaYT8ht/tD/dTwJlxzod7dlB",
+	"LqUkv9phbFqG9WEfbik2zNgsBtjOH4Xtu7H8wYz4Pbj/U3F+fY7k3igwGmAVgrjkR7G4g5jjtWJa5+ue",
+	"l+AWGPuYMUHsvYTmBaPZ6pNa2bExH2aZnmlQotzkagpUKhXkcRQsZzTQshpeOJ7OdnfDVS7M+pIf4MSv",
+	"MoSaqWI+9WbYy/O5P/lVb2iOfGPCYsoZzfPrH37o1dSARoTrxCkPM4jsgPIFOkKhbqsPYr5BQ3EANydk",
+	"XOSG80qRyjxnKfgXBzusakC19riLv6VJ6I8i5kI+7SbyaiP8lPIuPtSPFLttrsNrYxCDxncAfjcGOZ2y",
+	"x46XTyBUu8NMqtG08RF4SmHkbwQt9UwW/H8ObRDb4GPlmmhK5brTogq77s82J6G5G8yrW5g0GOlh2Oa5",
+	"DOYIEtVn04QTJvdKcSPkUiRkzpUZaZaQgt3KG5aZh1BoZd/360GxWNropsjY2v0w4o8Vdi1r4c3aumMw",
+	"kMRjgX1yWawInVIuPle8NRz6AYNhm2ftIhVcEeAFQsey1GBGVzzUIM6BIqRvhCoXC1lolv3GMk4vgTYH",
+	"5QX/geu5+cI1kD90rTCRwVxBoaeKNEXmHSyY+6FQ8AMhMFVyiQPZzA7R0R/eiAEv9dq8q8800/ObmX3e",
+	"520TZCFpZVHIBSs0x/UJnCfN53+fMQyxOSUf8jTwfvOiLmlwvgwg8vKCEZtroJjIFOHiVvKUKaJlnzwv",
+	"85xwGDaZ0ltGhBSQn1fLTD13H/zTfTHpiTLPe28/1IsMmp//L1kWEDTkGZnYlAQXuuj2bfDFtX6bZx3z",
+	"7579bIiEfqXNDzw393yo+LjT61/jzR9iRRLv2+2571TFO1TbZbKEMeSiPv0fDy/BbiFIh2d1vNwgRias",
+	"0Ng8k0tu01mr1NE/DX1rC2xJ6NjNvtkTKzL9JGD9t55v5fifLNVB0uOzn7cXP8BQnMj7s2aRvE025LU+",
+	"qOW1wmNVcms0tdUP61euojt+YesD7PgiGz6jmm5ce5UQwZbGxoNEd8iJ1WyuOieUwpSf4SMn1Tbp0aKg",
+	"K/PzjKrfZMGiQgHMUh9VrMK/U9iA9k1jKXNGIYFDsHf6cVkoWcQnNUrhxxEmndj6HXgdcrNEEZdTYwiv",
+	"7fIHGwRMgyOBrrXxVBPdwF+vQscwzTJuxk7zl8GaTWiu2Fo4y6Y7QDwvYMfCJtg4H/M6A9Rc0W2GABmZ",
+	"WY7wEEKySMFeTCDXcaPJ6t/+IXnvZg0U+7BGsmokGwj02ou7Vl4Jpn/DVlg1QdOULexBxUQ5x43pCsZc",
+	"vDL4cLDFclZEN5eeFUzNZJ6h0DPH4YIqhR+pEzmPE9hacI4ZrYfMaOC1A5UL/eC8F+T3D9bz+4NE3dgy",
+	"+rE2X7xWRrCljiDMAY5pCN01ARdhjZMEgnxLo3JwJC1+dme6NHjMEcl+PvEVF35WUd4zLHDpSKh23Jug",
+	"OGECM/BiNZM6k1Sp2U2ivMRf6JQBr1DLKd8plyWVYCKtFCkL9yoYB1TTXE5L9p2qye67MUEl0k8DxQdF",
+	"eptI9PNrJbFqOYmQdnaXpGVRMKEjvvOu5LzEveZJajbvjKez+CJ9RIpVZ6DLv18fqlTWIzAzqic4piNj",
+	"25pZv/UcblssP7bYqtnMaGu/RMUyrVYqlWUOhWokkxFNpETLhr0ux/4VakM1lYIQKVHh7WRpVAVQP8G/",
+	"1yeXM7aCFU2pSFkODn2RQfkcpqjsLGjBbxwZGCSiKVysCeU5yxJgWJlnu6tPTyk3NIN3dtChJsHtm2jG",
+	"3BgNmWjBwtHuQQrriYxUV+EPNV+WFEY3sWZdgrVX3JyZxQ3LdiTPiwUT9hsdqIOfeNE2WKBOaeSnHbW1",
+	"Q6HEkqFFOJUy2+tQFhkX0+6f5srQyZyASwoFgxXJ7nr2Wb6tVq3JNmvDbVIuadukMdnQXkON9YT2oDdM",
+	"aNQvwx+hdlYlOiQ2dlPQaVRBezxj6Y0sdVAVtNPpTLWhsxUjY0a0TEBELGGT+JpNoiNCC4XKmyLi0njF",
+	"Ml6wVJM3r341a2rlj4981LwH5z82SxzXpmnLgDt9y947KXOywJzufb7YxRx/SXkWNcmdxV2NOgmoFWUY",
+	"u46vmVIcXYcxJ5FZK+cNLBVW3dQXReEL2pwaPHOqhPsisU+Qe6NUXff7/dH3RBYJ+jZsLZJ5ZpFTkXht",
+	"XRaa5sGj44V9tt3pEaq/G9fRTY6YKTfedz54+CBW5RpSvwR6V4SI0lvut1mUz/CCUoUhYRxML5ecP7Kx",
+	"4dGikLc8Y8UIthMlo79KCqkho8QqXDUFlSwKnjLVJ79zPbsSo/FK3oyM+o9+CPD6+oCzeSNWSgywGqjO",
+	"AubZWvl0dDoQZLI+IFs14MZsTEefbRj3NaSBgOsG5xDEn6Mykdvqj7ikD7XNga3O3HI8l3pR6n+3VI+c",
+	"0vA75jsrhBsAnh/l+Xx0qEE4isbmLB29M8J1YlaYizpTRDwwHUrB+y214Envr1ZiuKM4cWMoBTpU7Hg8",
+	"xsfdidLYrJ6RorsU3JLOPbTXEXcRuGelddmvS839PPMRF3ywPmf19fnvf7u6Um//9d/cP6IrVPfTb9pY",
+	"T9ydOzrNG+SHB9tJD+nge5EdZMgGikOVG8ueLSLy4CLLCgT9kAURTC9lcaPIvcfPfn71PWrVttqJzOmK",
+	"jBk6TCaFnPfJhVglhE9IziaayLKuVYcHycPaYp1GNtNTejQZ9o9blqqhds+5cH+u6+C1nNs2r8/axMAx",
+	"ZzYkbdr75LmsfJ7gRFuKtVl32aodRBgTdJw789weKIhX0e6EvMHcp9DxuH6E1MvD18hirpJSaJ5jjH8F",
+	"s8Z/mqnKOdeabfHpnT24v9U3wTR1gYBN2+c3d1+w3TxBej/bfzWp8gtbQbU3DB4qwSXA1hQ01QyDkAFT",
+	"Ok5qEfH/fXX1bjA4urp6dzK5unr3w6SFNWtu7a4eap9nHT2doxtOFn3y5JYVK4u+07btNqbjmK/W99MP",
+	"m3ZT0kM8I/uz4UQj01rkV9aClQTCyTmu/1kq7YK5CWbzAYgQXSJSUeS4qDLlWiPF5hNKy4UiRnxxMa2C",
+	"qbwGGGNetcVzvF9Y1UJZQWJe3BowU7xhqz55Bt4ItPVYhsmM4FDtos17XIcYns6cC6NRGsOF3jJHmU7v",
+	"3ftQg4joDVsFoVC/YNVwW069uIraiFZ09cPmHUQ+Lcx+gsIjV99sgyGGFY2FZn0Wh/RR1UYAfkNbWbSS",
+	"1rzE8wWMl4LBRFnWJ7/a/W3YuHKkubjYjqPDymaz2tspBIIlAB9M6cLhJzjykOfg+xyzXC7JYI/xbI/K",
+	"3NUN1Qy8eALEmBHKmB5DllBUJlc1RglRGhjILJcxYuY0nXEBWiopGG2E/hDDB6CqVC+J4g65a1V4MOnZ",
+	"XPBr7y0yF1sRRCKYF72kl1qvQwMYIgYPsFYsvl6S3I400VpxyIUqJxOecvMuOPLgYqOsLZqfuY6S464o",
+	"PhVUlwVDuXPtKFVITXEy5qpNVbR/1evx7cVwcnOmZzKDS1ZZBl5TiteqZY2Qk9eO2nbd4GL1KrtDrtuu",
+	"oacTXJ7rVTRtac7hdZc037hcVRyEgYprwVimrq1zziaoXM+poFOWXY9X15igYn6Qi+tyoeCzStoE8pCd",
+	"WpPn4jXFMQ9qYEjtlBrVyHQJkVvfrqdH7Q4amPRqYZDI4WrtUqxKB0FZBZnGjMyoyHKWkRXTEfMLIRFb",
+	"wiVyoqvgsy54m5q9UbFOt+RXRbKqumgFzBW1NiXiygzYxZ7Mai2YXOQsFIHBy+8HsZLq5TwyVhwbgjPY",
+	"498jHWzXYdg7fYG0btUWsbAcyFylr3bLIyhYyvjthpxFl0Bg7+v+Zm3zXFtoYX7elRoxLc1u1zRMRgsm",
+	"lVSM2qSl44TYyfmUszx70sYoGHrD4lwsAbIoXGu7xCKZxbgXfkqIxwo2yggmEd9NZ44Mj+s9+blBcJzN",
+	"ZgX4/xR0X0+bV9kkmfJbBkEEqiAlKzMmlhH2CcDQ0htG6JKuoim4cf3bBXEhF7xNudvm3zhq/BBxdmw3",
+	"7FbOZEN1s93tsnF7wXHUampj0B7s64uQfM78FmxKNb9loVq3KORc4lKZbeOfiR56BaMqHmVaRXmN1AS2",
+	"YkwRrmNpwHd1XjRY1uKZOLbwA29lXdZGVSMFM2umNMIlNKci3WppOtNwUyBj3aoyO0H85BfMmk0r/NFs",
+	"BOF3who/b/Oce6K4GcSoYlFAojIsgCBjxAJgRCKKLVmHF/mSrhSRNyEXypsIvzUGbl8YG227uybx1vAW",
+	"38z/Nsfy1pIFF8zbuVzhq/Fah+N+ao4uuw2dnzrE9Km7OLhL4Nnowv67+AFDEI+t7AJp4Ib/Ew/TSsmc",
+	"i1IzMmYzLrLaRLDsYUnVHlO4iwu+S5mIgySJycAxm3JESLRy0PpEEzz7UjkV3DCMJuNVa0b8/27f+5pS",
+	"b52uluyhlKp7YgN+bDkMoiUnFVp+wwYPCs83Fpvcr8lk89TWWpNf2GpbnckNW+1UY2Lu37O+BCBtvtWW",
+	"dKkt+ZVlU1Y8ETqWjHchCDO/uFHncHNEp5jHywpfTJzzeUgymee0UAlh72iqE+erxhOkkJBwCzmNJMWE",
+	"P/hikN4YcvL5oG9OuQYbn8VcFnSD6c+EZgXLGnPrePrTUrHolCmZGlUbjnAEzoO8/FwqRZbGgJAT250l",
+	"zB6By9KnxrJa7rLRx0ZyKUadjOdW/ftiLG8ZGdjsRa5B/VbgFceogP8BoBA7ad3bT3mXzIvyt6KPfa47",
+	"yeGxNncZvhPjIUhrhHME7bTDwcS3ZgTCFzBt27w/CYMrLtYS9fVEXWmo9MW/KYuMC5q7D69H0dpdjS2B",
+	"pLg5+3Q/L6DzfW0SwYFcgTLpD3A46pcFT1knQWEEAfCxlRhNEQAS4Mc1X/IuXjWqe34dQiMat/YWaXkZ",
+	"dQCCQkKd2DTa609kBIwzspvNV+WMDBONLJeWAtQWKcx2XNJVQkYgIkZGnTE3W/KMgBkQ7joEPPRhSfiW",
+	"Ck1OuGK0CQmRH3htkOgdc3/gNF+2BK194WjredB+qBu6cGb3Tk717md7eGAd7IynBQNU7d0Pd7y+fqy3",
+	"7qODn+C/BdZB3B35fvuWXudisFdWsiRLirmBN4wtqnZXkBZh4TEUmTJIUIVfodrslhV84gyCcCz3B55Z",
+	"Vsb+UFv6+cRyV5779KI6Yxq9Ouqda80tCgVKA6nx7cfIPApLU3avi4koXhW61YYybXwjSIo1r2T0LER9",
+	"7nG8XqhywqZSaciIhWqwPRIKDhtli36iVRdyIEJGS7Py0wvVKbpKN88oGtTbO/rWdKssKTKAn/desbnL",
+	"SkPxFuG2xccD8Unc/+705mwXRxm+8bWmRbsu3mxaQMZsSneI9FkctTYxvxZDTGzcr17FhYjVtUJa71el",
+	"NY28FlrAyihfEgWOAMwIih6v4Xvatm5N+9e2AMC2dgBDKZZrhEwj2J7BxrCbZrhmIU+EelIoJtwKBJs6",
+	"dlj5kqCYXpFT4YWfwtr5QpbTma/FCYmuzNCgjGhRYM81mse1mZc5FRtcR5ob/hBpXmYshnpDi2Jl9tBv",
+	"UuiZiivRM1dDCa055nCn0+mckFGarmwi25ZC+9Ot7lv4Qr563CnQkso5C45meHb/XLlX0X32s1XazUaC",
+	"r+Cs1xLm+mQAZxouto0uz2iRkZQuXOWPRQiNpfVlssTMlshYRTkfR+JADVrVJ5KsrW+Ua6Gca98aQmZT",
+	"8rAo7DtFci5usBtozmimosWDmGsaLei7EISOlcxLzcibV78mpMQU0hkjRZkjDMCoqq0bYdEUhoas0bpg",
+	"BdWy+A6xPm3zoN1KAD+00unONXofv/wtusgWaCtG71dPH5OH5/d/IBbXi2QyLV3pZENe2ITEjcUpPnPx",
+	"Q4VjtjWHcWuOw8kgqhi41nMdUilw/9mea7YLplkzuGLRUowaU+Y7VKtXySbb7bUApm2zM8bemBCaK+mq",
+	"sv7zyO7Ro2eZyzaxkPJGpTKahrFoqLoBYs5YvmiS8PTHFuWibNEh/3F5+ZLgDZvF+v2HDwOxdR5PsLBg",
+	"c23R6BKK4JayyKKlER2zlJ5B0t+EM0QBueECyGp5OwGgyUqQy6wugsuCHxVswgomUrazomFdLzjPAHTL",
+	"7oIE90/ICLG9ujcUko3UKYnHtYM+MlSF2SLAfkwcOxz+dblUvYIGz29GBFmL0katiQbcf/PTSHZUVvFW",
+	"MwiEvtjCjD8+OO/QFbiGwOQo0BxWdH1sg6a23ExhszKpMhtTaYqlgxuDDFXZ7t+gTLdPnruUFlsoLgtz",
+	"elnLoYNXvc2cq1phNSXAg5gEsKDTnSPg240osBGYTWEwDxQVOJVX4IU9SnjVQjm+AjKFWpGNGZrhG7pZ",
+	"g7sVN+8B3dG9brky56GEPSPj1dYq5j0qk/cqL8FN2iE5Fu7bJe32lhWKqW2HeJCaDfsGtojqcCTHrFe/",
+	"l0MTFYSG5esas9Wmv1WEbYttI3zKTo5weGLP+HZdvH5Nke7Tj+goDyHytxdUzSB/WRaQirjF89oZvPXw",
+	"541tiFxMWWZsaywItq3YsLpkXxSr7Tp4sH3Nn0tZ3JAxS+WcqU5qdZf0MMBQnBSYUatYPukuhWbR5HQP",
+	"d+X8MuaAYfk+zt7tqWUBy/lS0x2O41anJtWG0HTOMFUQ0qBt+RRo7wBFSISFBXeOKYQuSqmwXTfGLOQR",
+	"51iznSiq2qSgeMmVaMXcbLXWFa3eNmAS6CUSOt3BPZJT4cLomMFkSywxYdXiLlm3uGP5O9Ybcl9I96zp",
+	"AA2OE+fZtJSpTpdwyiE7b5E+8aytoDAsmr0V9BLZIXvLPLU1ewvHxu5c14Cb1chMs8pLwCeEta6A6TEt",
+	"hkF2pOFfiw/kcvjWi8i+OLHrBYibsE3/3AP+5WQn4QvVdkGl3SbxCwUJCgSEYBjxcKCfcLXRaaUpqvcp",
+	"x9tNtGmd1+xaCxRxZujT2BkTY2IoSXIpph3OhAPYupVEiCiV8c1tFF6aR5H1veXn/NugZ9nlq1K996j2",
+	"8WdYVUsBfuU9jnwP3rfR/ENzAJR71wAqriW2Wa8VMbqbsJ/FmvAfDeV9RaRNTLBvnIBXPZG/U2420tH7",
+	"MLKwMdXqFdEJQXn23hhHhkvN+OEt68OXt6zI6SImBdZkgIuxeRFgJABWDhhFBupUAKUDMKiEtH4JcEgY",
+	"toW6XwDJtRoMahNjqWeIA65mtGBXQs8YL1DvUEad5gAADEgfACTXLmQeDM5/7ADt1ULjOA6LzYK2Il7K",
+	"Gz91Kdh3ymhMAJbaAZHlGxrKDmgomwpAsSagJe8vVoYwJNTn+PrM34RAOT+33FwHpU8gtgP9fABWA+4H",
+	"0Ap85EoE6RLIl5uBUWF6aogIAi4FcGg+UuFQuF9jmv1rpi85K/ZFOoMAO0T9Igrd3m094MHoCoHhchfA",
+	"15qZYr3STGTxQOtjqfSo/3lAJjt5or/hRX7teJHrW6Dq4bd3q5Ag+2L93A47DLZ50tawklyMrVn2GPYP",
+	"cc0F71To+KenTpvrsDGHqBgx5/I8Gr76HSH3MShhcbiDbkjOrxQp8dxUXN0B4KlPXMx+xqylHRhyCtSV",
+	"uVWR5h3jTCktCo4w3i0zZbTIuY/yYB1H15fnUsXdQWhSOA8VBzUNwZSV91e1FJWKTF1sLOrJoH55xyTF",
+	"nIuYiQFV8yqBig9bKuPxtFzCbgP0zEbDuKqHNwXGhe+c5D6Ioth3rybZu4oEMu42kn7HnE2HJ7aJEm+M",
+	"rvKoYPQmk0sRa0WB1Rt+cJ5BPPfVedyttO/ysgkdAPFcfBQ7LkljaJ9hhLuOj6uxHEysyMXLZ8SYdlwK",
+	"n2xjM7/pnGXExWRyCc08qW5T63cIEoPuvA3avb2yJYzE7vTW1iqcLVR/xVLGF7qlsdqNkEtIF4inYjmg",
+	"nFZsBrNyMSGzlvpg3xMdbJCou8Hv7VLxuaq6CWTxtgHVwdoRb2NhE1w3YvHnKD3/5r398N6fuVrktMVM",
+	"BXOjS65cS1eDJx2iUlXCg21TYt2yZotb+lRp427/N7LHdwIBiDdQCGkR+qmAIaKNDOsTjPHzxuzsSoOt",
+	"NGpne04Kxpwg7pSXfSkXbxb7u5ZqDlAtybhcfZG9OTpVoLjx2+QQwzqK2hZFPl0XXAvgxVJMEzjdCjKW",
+	"ZSTbq0vwAf8sc80XOfTrO2lBffrU3UVagXx2aBjyZpHdxXfpOr+gSlrp3Q5DArL51U/EbE9bwkldvNLi",
+	"Fc25CD9z8qmAeALpvPqMIDzNjm9J793RVB4FbR6hEuK5/ceff77Ft7/tBXce8flCYtXQgpqR9qZcz8px",
+	"P5XzY0kX/CiVGZsycexeaAZXPa5u+OJILnDRjxYSgEwtMsfHAPBxpBfrSD4Ht2m3ERS+8Qmp2QoptC/y",
+	"/V6wQUB9o4bsesRuI6d5un/J5+wTkjQE/mmcHSBybNpE6k1Q90AF3g6ZXTXO3KVFa4Ao1OzQuo1e7tFP",
+	"SK5dMI+2tLbFBBTXUAg65dr6pT0puanZ7TZS+mc/IS33Q1zyxGEeeunwaEvrJ8sa7NL2wwa+9snoGXPS",
+	"vtkAcOqRHZwLuyOe/tg7SnZ0qyR7mJ12dzyOY//AF1xPyTpwf2L0W9e6FIIslR8QyjDvnNcVJAD7OTYG",
+	"/LZtSR6FNGyHugdd3bvybSvRLCPlwuiNrt9Z39waCQ/leaTQ7FcqpqWh2lxmLN8nL72gkV4Brxkt0hn5",
+	"q2QFZ/u8VenI+r5eMJbOAK+WvdN7vFVHbSL2Djsuwtvvygbb+kQ2Vn6Lny9qKLz2De8s9JB3mEDcLprk",
+	"pmtbvJ7yhiZss2sekcWVuGPXPHKnpnn7Jd59a7XXlgwVTeZLCJ5kGA9R3rnmTtQ+ee0qZxu5fb62sWAa",
+	"I4u11FH21/WP6cnklDZhTT5Nst8uRT4VnObZfZLRlSJ0KoE7hfTR+Empy4IlLsZ43wJvQkQ+Z8xY4OS5",
+	"XO4JPv01hLrJUzOggk5hw1tFLSTFpw2EDwPgHaSVhmagtlgRQiJlxiX+prQeJYSLisoVfRN3kOElM8OP",
+	"0nixXlO0+cx4RHU62/XgMBua5q50iDyhFvnA+gvMOqVyHuuuddveut6VFVn/j5MgqrMWHhyEa4HHjWDL",
+	"8YbSm+n2iik4FbYUOLhk2QMU23cs3hwEZXsWI2afnNrWyv5V4+V7N+TonrZrgc6w8471KyOHYWI49fkp",
+	"UItGwN+xU25ve2XqTkX19WrTtaJgF25w5Xug1wMRtyOr86xWcu5ptzm5u8mvaivD+gNdxYKSLe94EVbd",
+	"W3XAzt5MtCDKboEd97HdZJHdvHEDu3G2UuSlsXA72K+UjMv0hiF78ZhAO6gGV2tHRh77fHNbuIz6ktK2",
+	"kMAoYaJSnW3jgTnNWMcMF68IbUjd9fqrh9QQZFrIcoHVwICmbRQcH1wwbIAIsb7F3U6YwMkGvILQLt/L",
+	"FmxH8QKsUlxrgA1XwMBvLh93Vb3WGyEA+lTY3sJOq5UrL/mcKdAP2qYub40pZhiRPILBqooFnB/C869v",
+	"rWe1pq7lveD+UQmRebZ7eW+wvdaTf7ZsWxhSjDr/AYiMbe3y6h76wK+HnMknhjTGxlyFMhi6uzV6qRXs",
+	"Vt7UigWTXsYVxgbijfPiPecWjdZuBdUMu8KxrKUlXqRvXCzwjKS4Q+/mwFj1m3fpYREdYGYmXWp+THFR",
+	"WxHwoQf/HQrCbJUlFITdzbK8Et60tPzgfQiQ909+oxlzsWsoJSxqlhf4Ew5hdvJFS74KxkurTDy/Pmlu",
+	"uKpPngM7wHyh4AOhxwRWlx7lXDWNovP7HUOk7RbyxjIKMNt0vW0QgIbvkbGlXFFCB/96s4MQW20QF7BH",
+	"4jq6mcotKzKe6j4ZgSRAr9TIKOUjxIqyaVYYgxp5MTEiylx30hZyPckFKsM0ByvISAfvFz6cQ6qLwRBI",
+	"ym1B4ipUZCw2n+a8HhluoHvOAqDGHQ/g7XAAQDqnayDCXnshwF2LAiu5E0KFuNrA6CAiAd+98AacfIP2",
+	"4bEPHQSAIBJoDhezS6x5b7/Zjdl+O/YAlpOggt5zJUibVM5tU/g1csHOVWU6c2kse3DLPm1q9msHs3Nj",
+	"ZC1rSZi+94RyfZJtTvc2Mq1XAXbC2dHFCqqYW5G8kNsk0cXKtrjET/MJGYV6z+jOlc77RnZDnj9YcLeZ",
+	"xb5LHijqnruosh0yfZ1CC8fE+rFoqMfSsuB69doMx+py9gBvac4WKCMXL5+5ekaYDgyF0QKTOfFbM60X",
+	"4IS2SX+X8oaJ2HvBMWrdY+7mBHLAAjXMaEC267RPYNz6aYWw7tu/bLREOSEro4fah9QhhmAIzcVEoqYs",
+	"NE1BPmB+R+8XtoKWor0EkULhITU8Pg7i9Tf2Hv+PdZB79xpXnzFmimfMUNMsE8gPo/Uqlud9Aqq2W0nX",
+	"Ky6xtc0gPNHuCQo4CRYTgx1/JVC+2sTvn+oks8dmvamDvcetrEL8/UCKqf6VuBLQ44qkNM8h7Hx8e+Ja",
+	"SowuSj2TBf8foPqQPAJSk6tyMDhLq87P8DcbgUfQdkLQs4IhLCRo1NW9Q0+CKwFa9L1fYLpvsEb1ESo9",
+	"3yduZs55f+83Q2jzExbQuHxW97NV0dT3RuxZQEoQPZDKa4iHqFRckaxEnCpyPjgjo2gb61FAGMA+tYAL",
+	"rSCuTsLbJvGowPYJuBKAIObJs7Ozh86dQdwpY35czmTOrgSiD6ufyInDPuaK/MugPxic4KmR85QJbBlk",
+	"GfliQdMZOzrtD9ZYeblc9in83JfF9Ng+q45/ffb4yfPXT+AZyMydz2mxMu9C0aISn1JsKG1Tz502in3p",
+	"YNtCPwTbVsWCjlY74uLls17Ss7UpvWFv0D/B78kFE3TBe8PeGVwCowhBsY9n0Enzf8y/pyxasaGWZu+c",
+	"DgbmlIVSfmsC2d6aAE1E4TZCAfinT36V8gaK8J2xwHLEQkAmsgjq5ou2kyd0WF9IYQEjTgeDthPF33eM",
+	"j8IRdL/L/c9sP3yLahscC73hn2/DZXlWnyDN+S3ohXQKgVk7ZsjvPwbPfDv9DN3AdfhSKj0toBgNKJoA",
+	"Tcj9wVmf/D7jOYDdqlmpFckAc8eb5IidhBGAGAlfQd05U+pzUNE8dbb9qTdBg/tNlH9MRY30QIM20t+e",
+	"HDup2s6/9oZ1zL46HXOutLsXWwJgB2zVmiNY3XJcpQhGyp1sBVHmIr6jCvrOw+0BIqGzvi7dBayOI3SC",
+	"qBhchQhL3Hzgr5IVHgJh2EsdoB6qXTshjKwHNvJVTf22TWS4axlvDjrVNhL2DrkEyle6jeaJe8QM522c",
+	"lY38c9k+C7RyuRTH/7R9sqrsife9F7+Y/w/AGpXT98/3YXPZ3ung9MHR4Ozo9ORyMBjCf3/0kp6xU4xY",
+	"twL432g6Z33NFHZ69BMbeh3y6Nwo9Eax7dE01Q7wy1PjIp0HsMnmJo0SZb2uS5R57lRqLM4xtPBQkNa1",
+	"GcI5midA99pp0QEbEx5rbRTlg9Afkt55F9HwiGbONwuPnHSSC1bfYRk+1EGYPJXFmGcZE59PaL1vavp/",
+	"vv1QE2SGvp6EgQDzMubth6S3kHGAUsGWfttZIWABOA1HQK1c4tQf2yjBFbeBGg8msuFzLgXJ6AqQBkcV",
+	"645AUb4SXNlu3VY3e0hGztPP3nGl1QiVoLqoxB1kJ7KzrHyWsflCaibSFTT8fOvjQ49ktrrbJt9z44a7",
+	"dIed9Dikg2f8unFq87Ibsuxkr2nGxuLuctu6t7MgiAmByxDM74ve/eeDh9ufeCzFJOfoIT8/6fCJl3SV",
+	"S5pdSvkrLaYMn7vfZT6qXCxkoVn2G8s4dT0Uz09PO8io2sZ4xSA54ssVcMj9QTFxXMg19LTj9z4C8KFV",
+	"ZzPWZKDprCm8+4oer+88Ey+pnvXatIzNRLNveQqR0y98c5x3ns5zWc3oC+W4/8P0XdjtGJtsQqVIy7m7",
+	"KORcIuajrZPP/lkqHXobsClr5UvwHmvEcTT/wm5RDoIusejOIx+2GPnWX3ACS8HgfA6+JSdEuEYEvtYY",
+	"y1WXtAKcwFZVYFdMaEF8uhg4TlaxoxtIUPVUuuP2ST7rYe9DavchvyKIClm9/sHR2aCm199wYYjgV5nm",
+	"varLbu93lqdyNw0AYGY+wcnv5xwAD+UYfzkd4PSD4MrJwweQdohALT/eHwzCAKS5fdcpGgH0IdpvFByf",
+	"mRQWpVqHxfFNEA0Mny77X6fQ/KaJfLZzoSYmQ1wvEONGcAK0FgjP3Y+NG7bacGj8Qy5DQBVI2zGDMGPB",
+	"lNwbthqiq991swrKjRSfCkXKBW4fNZNLHKpv1vvK4nVeiYIukwDUdINN9gvAYv6thbs1yZ46Cu5ulwWJ",
+	"Yh+saD6kJA6OG3TZgPfnhq0q5w/kEvUWOR2ra3VznfNbZn/s9/sBYOmw9xphUzkkppEjbMqc5+D3HTNg",
+	"C2EjzJW5egfaAHBti90HSU4FXdr8NFRQbArwN8H9TXB/BBMSuL6OTLW7mMZag1ab0gYWocE/asmAerWk",
+	"ka72w7oOU8G0J9ZdBlq4076rfFvb5ZcqDzZ4JZ5g63wwDBBoC8Fpsp+IORLQ/z8PapCXAWZNTNLnXGkE",
+	"GjyIjI84/W23fxwbV0SvFqzNz28bA3YTPgE+IrJ1h0OmNbTSKZbSPU7SrNnZPc/1I8YsaCNYcXJaGTUp",
+	"LZUZhvUDB4n3w1NbP7duGt1vvoV76/B6cPJ/L07/OPuP89/v/+eD//rhjx8vHj4aPD75+fRJr0KsPAsM",
+	"p5eFBJyxxPuiq9R/SyN486EjGchOL80RujGQEVYiffPXfDrx/orRrA6ymzu5taNsL6hmR7lLOFyUMedN",
+	"o0foLSuwV6plgDpYe6NzaILlJTWBbOQ55hZ5LGR4meJimmPGUP9KRFCQyTNhDrOUESkw6c5F8o3ybgvk",
+	"MAmAZTEJr7yHs0qfPIyr80DKeS39s6pZemBkTaP56YPBh91jk0HWaBefyuBvNZt1jdtm7n6dyvXn0JW/",
+	"2JAwAA2GAhEgquSEBG16dxWNTJWInxX3TzwRmSKUYOEWgha/Mo9ghzmCmQiV+8JiebsKjjXZhJ87WABm",
+	"TyfDt5DN3Y3Yr9CeBMZmntszY4vta07aV7RvrKcuX3ouXcwG9AxMhJQisWc/eP4geGTzrmPaiE+NXSu0",
+	"HPWvxHOHs6VIxnKmzbwg19YouLrW1qDWJtK3ACav8XWw6dep47b9lahVbjW0Enzq29b/tvW/wK1vGfxO",
+	"HiRXxxK1LxC6k00mLNUutIsVxLbWH5O2E9c43jn4lzNJFnSlyHjl2zQD0JGxgqusb8jfh0x+fSWqd7tA",
+	"r2IZYhfbIoOphMRwmt5AwANhvm2EekaLDAqkXPoopJO5ksYgJdXcfyUoyY0GEIE7J1OostfKgrNbgVew",
+	"IaaKmavX2IAqux6vrjGZcbTZpLnkh3BcHdKasbmWiHi+g3rf6K/V3VT5JrD+Dg73L1XQsYYJAXtzvCIz",
+	"CkAO7TLPJkUe05wVGxLmf7eoKgVT2I+60SenXiMddE4CiPsxY4IsqAKfOHhYCsoBL9F2GlxP5sLh7LVV",
+	"4NG/wU75lLxUS5cCXROoFG93FDCMLQPDvOSypWp+wYqUCU2n6Fij61xAtQVlAZQGVmDTSeCBhHChNKPZ",
+	"WkOK79RPrp/YVDLlDzYAnO1fCdvFRoXs5UCxqvfXm36uH0AVox3o5LDUMOT74X7ycJCcDAZvd3EQmRFd",
+	"+p12uCPk77IvvnrBXhPb2CIklKvUseT6JmwI7XTG0huJ2zJuj/qWHtC4UGHzTmh66Tq+vnn1K4D0unpW",
+	"IgtSLqYFzdiaXog9cNa1QXolrKb42I6IKKbQr3TR6CvkNqjZuMb25cpGQBX0X7cokkPCtX13GLG5Ev6g",
+	"kYWmOb5SzeTS4q+AyWpurnRfI38WhcRtj1i76gYRJ6GWuZhjKXPVZt0cnlfCN1p3NRA48Ouq5dPopyY1",
+	"sE2+bZZCJpTnLPOvuBKj8OZrwVimru3NI3JPLlxHIpjb91D6+kjqmVkjtAboWMm8tFXKUF9K7pn/gdnk",
+	"Ui6MjPwe4862NsRpDt8pYvGXiCz4lAvlmuuYMV8J83pX2w3OAVjQ7xQZvX/8jyePf3nx5vL69ZPXr5+9",
+	"eH797OcPI2xWYJiWAe7aqGroApGPG7bQ7TlJjk9eI5t8UfUiQT8hX8O7kmVBFwuoR/e7D+6rt7LZ/IS9",
+	"sedLuRaF3ClPx1Jtd+tif2rYjYxrp8J8pbVCZyeO+mjzwdTT4wVdHff7/X3m6bgjmmZqG0Mph3VlpNu3",
+	"upSvOKnIHoPtx6nPHEobp1CXs9Qm5xy/t//AMIpGJMuWLM8qpwcPInsIWgxTEMpTKTOyANRHTELl4lby",
+	"lNn6XZrnmL5pD2WqJJw5c+x4Sp7ZRnxXwoK/Eb2UBGBaqp6lrnWdkJosaHETnDlkZAcIAHz4Y9QXA1O1",
+	"L1yXxmsFzPatiBCLHbVSKr6DxETAm7MAAfaQhxFmEmNIBKoIfRYONOjwSTie+r2mZGvJy+kIeN2Cdx1x",
+	"H5+vLzQ2ydcFN+YEqAV/m4z1FsFvYTP+tctxCDBrvZCPHD6kA0XuXboKEyEReSroOG3PZctlf23OJHLF",
+	"0OeD8wrL4rnU5Kn9pF2/shBDBwcztJMZrg9xhzPnJb6kJRzfMrt9ZPoX6kIygtFJDyfUgNfXhSfxoiPi",
+	"SELltV1ovnBabgPPxCr0RmbWVGp0Jc8thDLIToUKrlOz50zPZKbWTI0rgYbFEpHmCllOZ9XRgHUn/vPu",
+	"wRXT1pEt5LX98dr+uKHu+SWM/kvUZtHQ26qb7rRVYLIb8+jvqHTW9Uo7xFCtXBzbo31X1bK+UN8Uy2+K",
+	"ZQfF0susurDqolbas6nds27FoG2uZdtolXnmyjxmVGS5je1DQLDSQpKwhX1NCwRHhxOXQzKyih9okbRU",
+	"rKmpcu2V1YSMbFLAyOmo4MiAHi2yIKNSYEb7iChuFFch6wLbN1AGf42PMNpMzJPBgMgJBAEwxd6iatv5",
+	"u3LBxkGE8Dyx0lWmLelfOkIfPN/aAaeG3cEV4EO67h2QjK3ZfGH+OEs8kIRDlagMZsAwq7AorsuK54bg",
+	"gPIc5pomebW6MDRjGSn4dKZBASWXHmLSJWuzW3190sME6gscUpDgfV5h2pzd/wMohd3Q4/dgErhHnQRm",
+	"6pvlhRPKMAUX0yeWBieJUxGRHhWkL6LfbFT76Nzc/BjfdA7p6RVBTxp1qoOKjDpGMcvUQ1IwJcsiZddz",
+	"rhQX0yF5bhU4H4i/59tCsr+uT753ZJS30y4Z70+gcriFbnjLa8TYbwMVMvouAyOoQKD1cCvZDJuxYx9D",
+	"dbzRGWpg7uBu9Zd2qeNt7p22el5XQf4N9Wcf1Ro7ilg2rYR7JndUrSGZpcp4jx4n693Ug1rr3KZusHxi",
+	"tBrXcsvc1o53HZO5r81IXA767qGo6vFvYdrNYVrfeVp610zn0OxFlfSzlmAol2Loyx3qC24O9HkzDQm0",
+	"BMsuvh8mDA5Qo7AlKMLFXgkhl0SKPomVQbwQYWIStEOxZzxfTzSOh2wbzHcgO8kOw8Fg2FZju2T+VMM6",
+	"VMj2b7VP/veEbTFlH5TXDbuyKbyDg71Vel/WNqlFdLPdzGw/XbWOqbExFycuv8PBHFphDroaeDiSwRoc",
+	"yY8/BHAkJ6eIR2IEA4bgimJliPubFIBJe5K4UsbHzTpGuwavQJEa9AeDwY8fYhiKdUU8CMDhHz9ztcjp",
+	"ylYu3vuXhw+P5/J7++OTtVrJhrq3i5wIad9S/BMyyzedq/14VHU+3roJtVyUiwNkS4zLSsEK6gGx3hWU",
+	"KFsQaH2Urqe0T+iVImVXAqv+jEWVkEza2IjhtMSb+9i5ymK9NmB0Mml7/1UhfjhZq57B0JoFBAi9Eua4",
+	"VdAa2L7EN4uYOaXRIuyPZWlsTJc5BS2HMfcDmhA7636OPZKgiF2iB0HRHBOBr8RIy8V1uVDgjlcyt1je",
+	"0DanzG3Pz3EtvQFbicsJGb188fqSxFJdNvhgL+XizeLvnUnQtHN3zizYQQ4Bub5lEnxz+H5z+K6dL4/K",
+	"GlxB27HiQKA66HJQ0eVhARG6HZrrNSDICaoaGT4ATW+40uY21+WsBhkorJeVKjxjXEeyKq3OHV0JkdCF",
+	"BrLh2IS/65OXkLGrNF25dglLgJz3n7ao2EFPjCy5EjRXEiGrrNappGv1br7sM3LtE+gmbgMt+cWQ8GDI",
+	"6jj1g4Cq294uBwBUty2gPjN6eQQIsXHLOlZVTpV+o9ZfHGKEWJq8LGRWQnNWYoHGgMmiUFcgww+L+vEL",
+	"W23HLgd0hm/adMSeVdr1MwrlHezNdkRyTLdSFqkJZYSRNcpYqxUuHXmtsUEX4fO5OR00M3IIe1mkpZFw",
+	"MrV9bUBEwftYZgTJzCwbR0xySCjFGInMVs02+D/5LlHQAZsJYhgzI6Of2YSWucZ+hkEKktkO7brkPmB5",
+	"HxXDHLfvM/EzNUfOw0HbxvuCEfG6y52PjJF3V5J9pUB53zTKjyFcK0R0K2HXBWygTR4DQtGGnNNLlueQ",
+	"uQ81w7TRvni923NWFnScr6CRaKZ8Z2OHLQI+AOztDZ2koE+T794Kcrfq43TvdDBIbH/YIYFDe5TYFlvf",
+	"267n9JYph3FgVF8GCNQcIIHNm+8PzsicUWGVYeFBDK7EjcCohK6UV+pGYh6t9WB3yiVXPolhvKoDK02a",
+	"WAzC16FdCaMHm3egJINXbkJfunUtdA8ZcnCNo6ue+T2NCNw2lG2OI1popjjtJb2/Sio0hBxPTsFb6lut",
+	"Ql7lj+nJ5JT2sLFy73Rw1h/0T07O+j90EKi26TB83rDjC5GvakPd/IIdJOhav+5P4XlYS0bwJ41NbvW9",
+	"Ip3/5eF5rWOuVVBbCG4bwdbPsLqv+3zwoOFztj0vYb4fkt4rZOLdht3SN319MGHnIP9pmJT59hvcerGs",
+	"3zDbt/7YPisO3adbDk7Xf/orOCUhJeZ/bal6veNoMxcCuQF1fAtvDYg61aHo+ks2Dsb3wNgf8ETMWayP",
+	"9WVlAfgSjC14PO5cMeem7fqJ+RG1A8ecglj9dyW82wb0O2rUzFyKqcUYRygPDzTeoQwiWothPrGPCQKu",
+	"hvY+JudbaAYz+xow535hq88FhRngTgE7bVL8kvZONyHv1byFLm0CFBi6JCCxo0Hej8BAg06k/1pQSr4E",
+	"LrLtbTaw0ILqdBbxzthcGmrbxxvbN0G/xyqxyKUJwQbiCZYGH+VcaSPXXPd3EHJqyXU6Y6DEy8nE1hbb",
+	"oi/oP3MlICfV9qHh4HqNY51uFccRaVgusj0dMuvMfNAmMxYe1HZaieOFnsTxQqvO7X9alV9pjQfei8mk",
+	"7kARhiv20LveOLodGovo693h/3tSmFA6dPZKWOXrGHukt3snKpewYMvALWzOLuXS/bFAVMs5T2mer4bY",
+	"EdqJBFowzAoAcwMkkGDcqFXo/LUvvhI3jC1q7/RCzsIy46etFUZyPmHghoNsBqyLzenC7sqRf5EZNMDN",
+	"SEGWsrgxz05kcSXgNDaqnoX1N2NUM5vSwYvwqy5BMlQusbu8Uy5fTKCQF65yKQAhR1f4E3N2JQyVllxU",
+	"NRGoW1pQDChRAxvPwlLgB1qKe+G3O4vQz9v8pb5gveHZg53SM185GnzMujXvyhZs2e7Kxh8/sysb6bHJ",
+	"lW132lfc96Up/r+5wD+OJYSyr8NhU+JeaMmocN0VsWRNbEh6Tch4RZxbtUqYFeV8bPTMClo7aji9UZjT",
+	"e1jZMC4Yvcmsny3P55jBajTHqe0uYnRAe9EohcMfB/Umfbvn09ppPgbo0+HZ+ekuEhPJ0CIcEGZ4S+bx",
+	"t1B7zJwrVT1lHOlc3wPHrrSwU3KRK55UmJCptGF4u0Gwu4ZrZwSVboj/7BKORsYow/D4SMsRKGByQkYy",
+	"hWXNLvTopyvh3A56xuZgLtqPtmcRuUEVFeT0kAgL+YVJTUQvOaQGXYkLH5HKpbwBfYiiSsWyYN+6j2LS",
+	"3oQtzUWwMG3+qgaYSkYmPDcaSeLww4wOBliUE7aEFB8qrsQIK1gAlFvA2BI7+JHNTRkh8EfJhmQqQSUE",
+	"5THIK2pLbIJVtcWRB8tv+njtjU73bG+0XSd8hKpglxsfu0BYh7ufFnLe5b5L2fuImVfjlbzx4aG1OF4t",
+	"nMS7xY3yMOBU7cH2BKwuwUKo9IUt2PKmkz8OnZH1yn4QtsD23Cy7sb8dGfHsLDxumRMnzaMjaS1oMIuA",
+	"Sjs8nCC8I9GSnCSDwcCcGaP3V7aS/ao3JH/2+/23H0aApgJXIfqR3gi5hKMkCxsWYXYBwBFeCYQWhp+H",
+	"RIEtD1hJIDK9cTvi2YhAxxMfGkF5XSgNhoXNdB358OuIKKYTMpNLRMKSE82wzMJs8zxnuZlURlcK+vUV",
+	"cJ7U6wwDAHSjDdqJ1cMxE6ixcr32ULVSYSxpOZM5Mza9re2Al0CKhMb+reeDU18cWcVkRz/Zslo4m6Dg",
+	"Ej8/o4ijbuw6WepUzpnXVK1HFGC8TgeDeJTIrK3TVT9jqtoj54CufJYBLkJ7DLuSlkYFDjvUNYXlGAR9",
+	"8IBRn5s3pW0SVZZ6Uep/9wLx9P6gJjWnC3103j+pCc2HRn124h3Rx4LPG0W9+fmW2PsHdOo260IaB0XH",
+	"s+FQx0FDjEvBXkxa2aZmDoA0bz12129F3vjw9qNkeawzXgEpBsolRXt2Wk/laDJYBT3mj0pkuvZMC/+B",
+	"QR0JzW5vyKyqV1JDpTRKFlTPuYpUa24bbFof7MTa9u/rA6peguy7zq2RCceYNUrTeH7MOhvHv7GbCQqM",
+	"9MqOosUcdfLTQsu4w87aQObLBRxJn1jBOD0oBF+MCQ/JeHsi9Z1WSH0vLSTbK7fTNwP2rU/oYIB9nWjR",
+	"J66J0pIqsiy41szV235uvEXwInfCWrSVKp8OZ7E+tEMvmTFXVdg9H1rn+HyIJopo5bc9GOlhHNepc/QG",
+	"tAdRRCoJZ1NRrUMF7W9XqIXhmgV6f++wQA+rBXpcDWnT+jTGf+AFAszXzhMn90b14Yy+T3BFnb/Hmgdc",
+	"XYlALT36BZOSsG1ZUQoI4t0b8eqWay6uF4WcFkyp0fdGRf7mkj9Ynh5ajmu+yvXkvNBdefzeZsh+OC6M",
+	"raY2AYE+lkXBUoiYhvaYmnmApKp3TDoz64RufX87lAah+QRPTvktQ4vKl+bT9AaixlcCH4FuWX3yCgYH",
+	"eefOSO0APYNTYi0WV31y/yXLwmwT656Dr7cgHruk4o54xyenP34kR93HDN62mYE7OZSQoz5l4ng3fRfH",
+	"NawpvpZZVF0h3mO6bbI4xe3z5QOEdIrEwsH6LRb7RQh+YFxCQ59jhxOgYOa9FrquHTIfmtw4+TyRBeTY",
+	"2L4pgEfCFYFqBFsLiomuTDiUea7IjOUZsc5GqiB/XPfJa6Z1zjBrAv2NV6JgNIe3gspRsJxRZW75ifAJ",
+	"ERLqSI0+idGxmcwzMikY8xh5UOTOXbWoih8KkNr42IMFfEnoIw1/WYguEhazpDTPr3/4obV4ROdB7uJO",
+	"OTdInEMnIL6qWO0zJCJ22PGWG55UZu0XlcLyZdSnfIWy00i3CG5IF5F5/D74CxVokFZbe7iD1MIMSiPp",
+	"jHJrHtyo3EakGHws2Fg7S7Lg2U/ezvnzCoSPsq+DKe28v4Nn//YdnrcpK3ik4za465ZToEJ023GgZPhq",
+	"alBizPYbkpwpBfgz8zKdgd4xB6gZ6OzMlTNlzR0TWrjwJ0QqXfAPCjauBGK/QmXGT7ZmG/WjUSlSmecs",
+	"hXxfcoEj0q4dJrMIQrWu7zi3zOpJNemAHZ99gNaiwrVEZ1swWXX+xQiPQ6UbN6KGZ+eD7WHDk9MdMWMt",
+	"5b4m/ehvIw6/KT0HkcHW8OosggHyfm43ZUuzaZBkiwUTLHMQnFW2o1Wwhih+l1SRlBbQFUPessI2mM65",
+	"YIGQhq4XGeE6qbXQz9lE98lFnjucIZplyubHjMY0pyJlo6rR2sxJa0DB9FgUrtwN380DlA3X7G1GVUv3",
+	"iteeGls8ipcYx+SC5mGTZSyKcQm4kMHIJx4VqS0X0Pd5rsTURBZzqqHRgz477SW9OX3H5+XcIWGD0xEv",
+	"DIKmEJpNWfExwM0s9XvDk4dn8Hm7yGYtesMTMGHTXCpfGpf0mMjWIHrD1AjDE65bR3sCBbBKb+jwhmuJ",
+	"KZYS66BG95tvAdfgtKBCd2kkAV1DsPufBSBGKFk7htCmQMLDm7EhRPUCBLHblBziICYg/Xw997yWeL7L",
+	"MeaZuA3P2N3wNfgqXwLFv4jKYB3SFsVCPay/Lc3cqHSKFZyprVUXWE6HZRNG5I3L9IYh+jgVZCbLAuN6",
+	"GV2Za28uHzeqMMYrLCeShfnnWOrZsCoIHrMpxxifnKAyGi8qIKXQPCdCLhNSCqNsryWwKzMAPWPFkivW",
+	"JzBvyKTLMpYZ4T5eWX9fWSRESfQVmr8sKBEk0efciG9im1+71L/C9ZeGlAJIJTg7wdxDjkRQZn5nDx6Y",
+	"v811mG/tgZNBMhgMrsRCcgHYS6pqWVPhIZG0hHrrlnMDZnVZrd6uGvcu6dNJrMlILsXUsBtwAbSGiR81",
+	"eEPtqMkQkq837GXU3MmEOVX+7Bny9RK4+DYawIp1ppFEszwndEELdP1isiV8tW1M00KWi0erlkEJKVgw",
+	"Kvun96ZiTV914ZqK7NpcevvJsuM/IpJoawr7j7biyFe2n+KxsaG9USNps5Hleb/+PsjK3Py6nTPHgv0R",
+	"OZhQMBid8e9Q0Ph5y5UqMrWcKEs2nkl5o44RsXsTxv6UK4+y++bVr6ilY0M624SfTwXVpfOXsBRawWEq",
+	"X0GXiP8JvgulUduvGtcTxdKCaSPXbck2tZfAHzJmthI7ayS4kxkX2oHPKS0L13LPgsJZRH5XpQ6J5uQX",
+	"m3lDCkYzhedIAMjnTjA4ofGow2liUw9AuNNBWg2mKcoCyiQhQ0GKPnlSZYxXQ5MiZT8RI24UtBHwWVE3",
+	"Qi6h5qqWsg92yVTIAue9wkNmDJD+p4MBmdMbplxTwIzlvDY0W3Ucz0Fn/Jbhg09uO5gxeOt3KlhkmyPh",
+	"VtYL7RmjGSsqqY2PHr12D3bNmDgdnK+lTETbQB/Ic4TC9H1Pjv/JUgT4szxhm5CcOPtAlWP4w91Z6/4G",
+	"W7HW1M8syxxS1Fx5kHvOB2lxWu57/VofEQRS2SlhL1zYT5Fv4foROly8fQb6yrxjoTcnGfqdlIAFb3cV",
+	"5rGBxgb5lQKY0yh14eFwsDxDLgDj4loFHF3L521yPMEtUe32qt4RZGIpzK/Q/a0pEO+QgDioEhAf0Yy4",
+	"o29zDuL63A6XhhiIjqKavAPK4tOZNTO/MjSXtq4FlauumcFn9hKhJGwxGxzf9rI9uXtWuwodf06OGBXV",
+	"+f0AyCnuoDKbCnGe7i08LkVijr8pGHYFIH3n3/d9v49j0GXtgCKdwqGtjbJ9CBI4ZhOoHUbkwBKwA51r",
+	"UCWQAoidaaiNWTgMGsXMWac5A+NzRkUWoGhc2BdETB3XQUrBxy3USyhWE/fXGKu3wtZArum4pbRrRoIQ",
+	"WvGewsGoXLuJ9UFVlFGMobcx1l4SdRbIouQ6bBy8/pGw7+T698x+tA17IKfX+uYKdArIIp0xpXFEffJc",
+	"wvyZ0Lw2nX8wmtuwThuJ3TqbFU4cZE6FIGSp75Dqg3cDikRk3DnVE1nMifVgu5Rl2xKpagNrjO/gdd51",
+	"HTM6WcEamhImnbrS9ItSz8zkU2idMV5V4qrf1GX83tvKd0vvl9gOfhF8xkI4vP3w/wcAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -516,6 +516,12 @@ type AccountList struct {
 	NextCursor *string `json:"nextCursor"`
 }
 
+// AccountRateLimit A limit of an account's rate of requests.
+type AccountRateLimit struct {
+	// RateLimit The limit. `null` is none.
+	RateLimit *RateLimit `json:"rateLimit"`
+}
+
 // AccountStatus Whether the account's keys are accepted.
 type AccountStatus string
 
@@ -1842,6 +1848,9 @@ type GrantCreditsJSONRequestBody = GrantRequest
 // CreateAccountKeyJSONRequestBody defines body for CreateAccountKey for application/json ContentType.
 type CreateAccountKeyJSONRequestBody = CreateKeyRequest
 
+// SetAccountRateLimitJSONRequestBody defines body for SetAccountRateLimit for application/json ContentType.
+type SetAccountRateLimitJSONRequestBody = AccountRateLimit
+
 // SetAccountTierJSONRequestBody defines body for SetAccountTier for application/json ContentType.
 type SetAccountTierJSONRequestBody = SetTierRequest
 
@@ -2197,6 +2206,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
 	ListLedger(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAccountRateLimitWithBody Limit an account's rate of requests
+	//
+	// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+	// `null` is no limit. In force on every server once it is answered.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+	SetAccountRateLimitWithBody(ctx context.Context, accountID AccountIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetAccountRateLimit Limit an account's rate of requests
+	//
+	// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+	// `null` is no limit. In force on every server once it is answered.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+	SetAccountRateLimit(ctx context.Context, accountID AccountIDInPath, body SetAccountRateLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResumeAccount Resume a suspended account
 	//
@@ -2860,6 +2889,46 @@ func (c *Client) CreateAccountKey(ctx context.Context, accountID AccountIDInPath
 // Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
 func (c *Client) ListLedger(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListLedgerRequest(c.Server, accountID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAccountRateLimitWithBody Limit an account's rate of requests
+//
+// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+// `null` is no limit. In force on every server once it is answered.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+func (c *Client) SetAccountRateLimitWithBody(ctx context.Context, accountID AccountIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAccountRateLimitRequestWithBody(c.Server, accountID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetAccountRateLimit Limit an account's rate of requests
+//
+// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+// `null` is no limit. In force on every server once it is answered.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+func (c *Client) SetAccountRateLimit(ctx context.Context, accountID AccountIDInPath, body SetAccountRateLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetAccountRateLimitRequest(c.Server, accountID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4211,6 +4280,53 @@ func NewListLedgerRequest(server string, accountID AccountIDInPath, params *List
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewSetAccountRateLimitRequest calls the generic SetAccountRateLimit builder with application/json body
+func NewSetAccountRateLimitRequest(server string, accountID AccountIDInPath, body SetAccountRateLimitJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetAccountRateLimitRequestWithBody(server, accountID, "application/json", bodyReader)
+}
+
+// NewSetAccountRateLimitRequestWithBody constructs an http.Request for the SetAccountRateLimit method, with any body, and a specified content type
+func NewSetAccountRateLimitRequestWithBody(server string, accountID AccountIDInPath, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "accountId", accountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/accounts/%s/rate-limit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -5880,6 +5996,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/accounts/{accountId}/ledger (the `ListLedger` operationId).
 	ListLedgerWithResponse(ctx context.Context, accountID AccountIDInPath, params *ListLedgerParams, reqEditors ...RequestEditorFn) (*ListLedgerResponse, error)
 
+	// SetAccountRateLimitWithBodyWithResponse Limit an account's rate of requests
+	//
+	// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+	// `null` is no limit. In force on every server once it is answered.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+	SetAccountRateLimitWithBodyWithResponse(ctx context.Context, accountID AccountIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetAccountRateLimitResponse, error)
+
+	// SetAccountRateLimitWithResponse Limit an account's rate of requests
+	//
+	// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+	// `null` is no limit. In force on every server once it is answered.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+	SetAccountRateLimitWithResponse(ctx context.Context, accountID AccountIDInPath, body SetAccountRateLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAccountRateLimitResponse, error)
+
 	// ResumeAccountWithResponse Resume a suspended account
 	//
 	// Ends a suspension. Resuming an active account changes nothing.
@@ -7132,6 +7268,117 @@ func (r ListLedgerResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListLedgerResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetAccountRateLimitResponse401Headers the declared response headers of an HTTP 401 response for SetAccountRateLimit
+type SetAccountRateLimitResponse401Headers struct {
+	WWWAuthenticate string
+}
+
+// SetAccountRateLimitResponse503Headers the declared response headers of an HTTP 503 response for SetAccountRateLimit
+type SetAccountRateLimitResponse503Headers struct {
+	RetryAfter int32
+}
+
+type SetAccountRateLimitResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AccountRateLimit
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationProblemJSON401 *Unauthorized
+	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationProblemJSON403 *Forbidden
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *AccountNotFound
+	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationProblemJSON413 *PayloadTooLarge
+	// ApplicationProblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationProblemJSON415 *UnsupportedMediaType
+	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
+	ApplicationProblemJSON500 *InternalError
+	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationProblemJSON503 *Unavailable
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SetAccountRateLimitResponse401Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SetAccountRateLimitResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetAccountRateLimitResponse) GetJSON200() *AccountRateLimit {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON401() *Unauthorized {
+	return r.ApplicationProblemJSON401
+}
+
+// GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON403() *Forbidden {
+	return r.ApplicationProblemJSON403
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON404() *AccountNotFound {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON413() *PayloadTooLarge {
+	return r.ApplicationProblemJSON413
+}
+
+// GetApplicationProblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationProblemJSON415
+}
+
+// GetApplicationProblemJSON500 returns the response for an HTTP 500 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON500() *InternalError {
+	return r.ApplicationProblemJSON500
+}
+
+// GetApplicationProblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON503() *Unavailable {
+	return r.ApplicationProblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SetAccountRateLimitResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetAccountRateLimitResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetAccountRateLimitResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetAccountRateLimitResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10486,6 +10733,38 @@ func (c *ClientWithResponses) ListLedgerWithResponse(ctx context.Context, accoun
 	return ParseListLedgerResponse(rsp)
 }
 
+// SetAccountRateLimitWithBodyWithResponse Limit an account's rate of requests
+//
+// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+// `null` is no limit. In force on every server once it is answered.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+func (c *ClientWithResponses) SetAccountRateLimitWithBodyWithResponse(ctx context.Context, accountID AccountIDInPath, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetAccountRateLimitResponse, error) {
+	rsp, err := c.SetAccountRateLimitWithBody(ctx, accountID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetAccountRateLimitResponse(rsp)
+}
+
+// SetAccountRateLimitWithResponse Limit an account's rate of requests
+//
+// At most so many verifies of the account's keys in each window, over all of them and beside the limits of single keys.
+// `null` is no limit. In force on every server once it is answered.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/accounts/{accountId}/rate-limit (the `SetAccountRateLimit` operationId).
+func (c *ClientWithResponses) SetAccountRateLimitWithResponse(ctx context.Context, accountID AccountIDInPath, body SetAccountRateLimitJSONRequestBody, reqEditors ...RequestEditorFn) (*SetAccountRateLimitResponse, error) {
+	rsp, err := c.SetAccountRateLimit(ctx, accountID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetAccountRateLimitResponse(rsp)
+}
+
 // ResumeAccountWithResponse Resume a suspended account
 //
 // Ends a suspension. Resuming an active account changes nothing.
@@ -11940,6 +12219,111 @@ func ParseListLedgerResponse(rsp *http.Response) (*ListLedgerResponse, error) {
 		response.Headers401 = &headers
 	case rsp.StatusCode == 503:
 		var headers ListLedgerResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetAccountRateLimitResponse parses an HTTP response from a SetAccountRateLimitWithResponse call
+func ParseSetAccountRateLimitResponse(rsp *http.Response) (*SetAccountRateLimitResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetAccountRateLimitResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AccountRateLimit
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest AccountNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalError
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 401:
+		var headers SetAccountRateLimitResponse401Headers
+		if values := rsp.Header.Values("WWW-Authenticate"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "WWW-Authenticate", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.WWWAuthenticate = value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 503:
+		var headers SetAccountRateLimitResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int32
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: "int32"}); err != nil {

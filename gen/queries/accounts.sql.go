@@ -155,6 +155,24 @@ func (q *Queries) ResumeAccount(ctx context.Context, id string) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
+const setAccountRateLimit = `-- name: SetAccountRateLimit :execrows
+UPDATE accounts SET rate_requests = $1, rate_seconds = $2 WHERE id = $3
+`
+
+type SetAccountRateLimitParams struct {
+	Requests *int32
+	Seconds  *int32
+	ID       string
+}
+
+func (q *Queries) SetAccountRateLimit(ctx context.Context, arg SetAccountRateLimitParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setAccountRateLimit, arg.Requests, arg.Seconds, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const setAccountTier = `-- name: SetAccountTier :exec
 UPDATE accounts SET tier = $2 WHERE id = $1
 `

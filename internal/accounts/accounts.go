@@ -119,6 +119,16 @@ func changedTx(ctx context.Context, tx postgres.Tx, id string) (Account, int64, 
 	return account, invalidation, err
 }
 
+// SetRateLimitTx sets how many requests the account's keys may make in a window of whole seconds; 0 requests is no limit.
+func (a *Accounts) SetRateLimitTx(
+	ctx context.Context, tx postgres.Tx, id string, requests int32, window time.Duration,
+) (invalidation int64, err error) {
+	if err := setRateLimit(ctx, tx, id, requests, window); err != nil {
+		return 0, err
+	}
+	return leases.TakeTx(ctx, tx, leases.Account(id))
+}
+
 // SetTierTx writes the tier, and nothing else: what it grants is the business of credits.
 func (a *Accounts) SetTierTx(ctx context.Context, tx postgres.Tx, id string, tier plans.Tier) (invalidation int64, err error) {
 	if err := setTier(ctx, tx, id, tier); err != nil {

@@ -53,6 +53,15 @@ func resume(ctx context.Context, db queries.DBTX, id string) error {
 	return found(queries.New(db).ResumeAccount(ctx, id))
 }
 
+func setRateLimit(ctx context.Context, db queries.DBTX, id string, requests int32, window time.Duration) error {
+	p := queries.SetAccountRateLimitParams{ID: id}
+	if requests > 0 {
+		seconds := int32(window / time.Second)
+		p.Requests, p.Seconds = &requests, &seconds
+	}
+	return found(queries.New(db).SetAccountRateLimit(ctx, p))
+}
+
 func setTier(ctx context.Context, db queries.DBTX, id string, tier plans.Tier) error {
 	return queries.New(db).SetAccountTier(ctx, queries.SetAccountTierParams{ID: id, Tier: string(tier)})
 }

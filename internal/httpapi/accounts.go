@@ -6,6 +6,7 @@ import (
 	"github.com/keymeter/keymeter/gen/api"
 	"github.com/keymeter/keymeter/internal/accounts"
 	"github.com/keymeter/keymeter/internal/idempotency"
+	"github.com/keymeter/keymeter/internal/keys"
 	"github.com/keymeter/keymeter/internal/plans"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
@@ -91,4 +92,20 @@ func (s *server) SetAccountTier(
 		return nil, err
 	}
 	return api.SetAccountTier200JSONResponse{AccountFoundJSONResponse: api.AccountFoundJSONResponse(toAccount(account))}, nil
+}
+
+func (s *server) SetAccountRateLimit(
+	ctx context.Context, r api.SetAccountRateLimitRequestObject,
+) (api.SetAccountRateLimitResponseObject, error) {
+	var limit keys.RateLimit
+	if given := fromRateLimit(r.Body.RateLimit); given != nil {
+		limit = *given
+	}
+	err := s.takingRights(ctx, func(tx postgres.Tx) (invalidation int64, err error) {
+		return s.Accounts.SetRateLimitTx(ctx, tx, r.AccountID, limit.Requests, limit.Window)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return api.SetAccountRateLimit200JSONResponse{RateLimit: r.Body.RateLimit}, nil
 }

@@ -78,7 +78,7 @@ func TestCredentials(t *testing.T) {
 		})
 		tried++
 	}
-	require.Equal(t, 35, tried, "the contract's operations that take a credential")
+	require.Equal(t, 36, tried, "the contract's operations that take a credential")
 
 	t.Run("the scheme's case does not matter", func(t *testing.T) {
 		w.call("GET", "/v1/usage", nil, header{"Authorization", "bearer " + c.key.Key}).want(http.StatusOK)

@@ -239,6 +239,30 @@ func TestVerifyBothWays(t *testing.T) {
 	}
 }
 
+// The limit of an account is over all of its keys, and in force once it is answered, also for keys that are in memory.
+func TestRateLimitOfAnAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.newCustomer()
+	second := w.newKey(c, nil)
+	w.clock.Set(time.Date(2026, 3, 21, 12, 0, 10, 0, time.UTC))
+	limit := func(id string, l any) response {
+		return w.call("PUT", "/v1/accounts/"+id+"/rate-limit", event{"rateLimit": l}, bearer(theOperatorToken))
+	}
+	for range 5 {
+		require.True(t, w.verify(event{"key": c.key.Key}).Valid)
+	}
+	limit(c.ID, event{"requests": 2, "windowSeconds": 60}).want(http.StatusOK)
+	require.True(t, w.verify(event{"key": c.key.Key}).Valid)
+	require.True(t, w.verify(event{"key": second.Key}).Valid)
+	require.Equal(t, "rate_limited", w.verify(event{"key": c.key.Key}).Code)
+	require.Equal(t, "rate_limited", w.verify(event{"key": second.Key}).Code)
+	limit(c.ID, nil).want(http.StatusOK)
+	require.True(t, w.verify(event{"key": second.Key}).Valid)
+	limit("acct_none", nil).wantProblem(http.StatusNotFound, "account_not_found")
+	limit(c.ID, event{"requests": 0, "windowSeconds": 60}).wantProblem(http.StatusBadRequest, "invalid_request")
+}
+
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
