@@ -92,9 +92,6 @@ WHERE g.account_id = $1 AND g.source = $2;
 INSERT INTO overages (id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
--- name: OveragesOfAccount :many
-SELECT * FROM overages WHERE account_id = $1 ORDER BY created_at, id;
-
 -- name: CreditSettings :one
 SELECT * FROM credit_settings WHERE account_id = $1;
 

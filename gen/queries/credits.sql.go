@@ -1166,40 +1166,6 @@ func (q *Queries) OpenGrants(ctx context.Context, accountID string) ([]OpenGrant
 	return items, nil
 }
 
-const overagesOfAccount = `-- name: OveragesOfAccount :many
-SELECT id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at FROM overages WHERE account_id = $1 ORDER BY created_at, id
-`
-
-func (q *Queries) OveragesOfAccount(ctx context.Context, accountID string) ([]Overage, error) {
-	rows, err := q.db.Query(ctx, overagesOfAccount, accountID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	items := []Overage{}
-	for rows.Next() {
-		var i Overage
-		if err := rows.Scan(
-			&i.ID,
-			&i.AccountID,
-			&i.Period,
-			&i.Subscription,
-			&i.StartsAt,
-			&i.EndsAt,
-			&i.Credits,
-			&i.UnitMicros,
-			&i.CreatedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const setAlertAt = `-- name: SetAlertAt :exec
 UPDATE balances SET alert_at = $1 WHERE account_id = $2 AND period = $3
 `

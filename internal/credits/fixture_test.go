@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -118,93 +117,9 @@ func keyEvent(id, keyID string, credits int64) Event {
 	return Event{ID: id, KeyID: keyID, Category: plans.LLM, Credits: &credits}
 }
 
-// identities are queries that find what does not add up in the ledger.
-func identities() map[string]string {
-	return map[string]string{
-		"balances are the sums of events": `
-			SELECT b.account_id, b.period FROM balances b LEFT JOIN LATERAL (
-				SELECT coalesce(sum(credits) FILTER (WHERE category = 'tts'), 0) AS tts,
-				       coalesce(sum(credits) FILTER (WHERE category = 'stt'), 0) AS stt,
-				       coalesce(sum(credits) FILTER (WHERE category = 'llm'), 0) AS llm,
-				       coalesce(sum(credits) FILTER (WHERE category = 'rag'), 0) AS rag,
-				       count(*) FILTER (WHERE reverses IS NULL) AS requests
-				FROM usage_events e WHERE e.account_id = b.account_id AND e.period = b.period) e ON true
-			WHERE (b.tts, b.stt, b.llm, b.rag, b.requests) IS DISTINCT FROM (e.tts, e.stt, e.llm, e.rag, e.requests)`,
-		"events have a balance": `
-			SELECT account_id, period FROM usage_events e WHERE NOT EXISTS (
-				SELECT FROM balances b WHERE b.account_id = e.account_id AND b.period = e.period)`,
-		"granted is what the grants leave for the open period": `
-			SELECT b.account_id, b.period, b.granted, g.amount - coalesce(u.credits, 0) - coalesce(l.amount, 0) AS rest
-			FROM balances b
-			LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM credit_grants GROUP BY 1) g USING (account_id)
-			LEFT JOIN (SELECT account_id, sum(credits) AS credits FROM credit_burns GROUP BY 1) u USING (account_id)
-			LEFT JOIN (SELECT account_id, sum(amount) AS amount FROM credit_losses GROUP BY 1) l USING (account_id)
-			WHERE NOT b.closed AND b.granted <> coalesce(g.amount, 0) - coalesce(u.credits, 0) - coalesce(l.amount, 0)`,
-		"no grant is burned or lost beyond its amount": `
-			SELECT g.id FROM credit_grants g
-			LEFT JOIN (SELECT grant_id, sum(credits) AS credits FROM credit_burns GROUP BY 1) u ON u.grant_id = g.id
-			LEFT JOIN (SELECT grant_id, sum(amount) AS amount FROM credit_losses GROUP BY 1) l ON l.grant_id = g.id
-			WHERE coalesce(u.credits, 0) + coalesce(l.amount, 0) > g.amount`,
-		"what closed periods used is burns and overage": `
-			SELECT b.account_id, b.period FROM balances b
-			LEFT JOIN (SELECT account_id, period, sum(credits) AS credits FROM credit_burns GROUP BY 1, 2) u USING (account_id, period)
-			LEFT JOIN (SELECT account_id, period, sum(credits) AS credits FROM overages GROUP BY 1, 2) o USING (account_id, period)
-			WHERE b.closed AND greatest(b.tts + b.stt + b.llm + b.rag, b.overage) <> coalesce(u.credits, 0) + coalesce(o.credits, 0)`,
-		"overage of open periods is in the ledger": `
-			SELECT b.account_id, b.period FROM balances b
-			LEFT JOIN (SELECT account_id, period, sum(credits) AS credits FROM overages GROUP BY 1, 2) o USING (account_id, period)
-			WHERE NOT b.closed AND b.overage <> coalesce(o.credits, 0)`,
-		"held is the sum of reservations that hold": `
-			SELECT b.account_id, b.period FROM balances b LEFT JOIN (
-				SELECT account_id, period, sum(held) AS held FROM reservations WHERE state = 'held' GROUP BY 1, 2) r
-				USING (account_id, period)
-			WHERE b.held <> coalesce(r.held, 0)`,
-		"totals are the sums of events": `
-			SELECT account_id, hour, key_id FROM usage_totals t FULL JOIN (
-				SELECT account_id, date_trunc('hour', occurred_at) AS hour, coalesce(key_id, '') AS key_id, category,
-				       sum(credits) AS credits, count(*) FILTER (WHERE reverses IS NULL) AS requests
-				FROM usage_events GROUP BY 1, 2, 3, 4) e USING (account_id, hour, key_id, category)
-			WHERE (t.credits, t.requests) IS DISTINCT FROM (e.credits, e.requests)`,
-		"hours are the sums of totals": `
-			SELECT account_id, hour FROM usage_hours h FULL JOIN (
-				SELECT account_id, hour, category, sum(credits) AS credits, sum(requests) AS requests
-				FROM usage_totals GROUP BY 1, 2, 3) t USING (account_id, hour, category)
-			WHERE (h.credits, h.requests) IS DISTINCT FROM (t.credits, t.requests)`,
-		"budgets are the sums of events of families": `
-			SELECT account_id, family, period FROM key_budgets b FULL JOIN (
-				SELECT e.account_id, k.family, e.period, sum(e.credits) AS credits
-				FROM usage_events e JOIN api_keys k ON k.id = e.key_id GROUP BY 1, 2, 3) e USING (account_id, family, period)
-			WHERE coalesce(b.used, 0) <> coalesce(e.credits, 0)`,
-		"budgets hold what reservations hold": `
-			SELECT account_id, family, period FROM key_budgets b FULL JOIN (
-				SELECT account_id, family, period, sum(held) AS held FROM reservations
-				WHERE state = 'held' AND family IS NOT NULL GROUP BY 1, 2, 3) r USING (account_id, family, period)
-			WHERE coalesce(b.held, 0) <> coalesce(r.held, 0)`,
-		"settled reservations are events": `
-			SELECT r.id, r.credits, r.uncollected FROM reservations r
-			LEFT JOIN usage_events e ON e.account_id = r.account_id AND e.id = r.event_id
-			WHERE (r.state = 'settled') <> (e.id IS NOT NULL)
-			   OR (e.credits, e.uncollected) IS DISTINCT FROM (r.credits, coalesce(r.uncollected, e.uncollected))`,
-		"late events are those from before the period": `
-			SELECT account_id, id FROM usage_events e JOIN balances b USING (account_id, period)
-			WHERE e.late <> (e.occurred_at < b.starts_at)`,
-		"reversals give back what they reverse": `
-			SELECT e.account_id, r.id FROM usage_events r
-			LEFT JOIN usage_events e ON e.account_id = r.account_id AND e.id = r.reverses
-			LEFT JOIN credit_grants g ON g.account_id = r.account_id AND g.source = r.id AND g.period = r.period
-			WHERE r.reverses IS NOT NULL AND (e.credits + r.credits - coalesce(g.amount, 0)) IS DISTINCT FROM 0`,
-	}
-}
-
 // audit fails if the ledger does not add up.
 func (f *fixture) audit(tb require.TestingT) {
-	var parts []string
-	for name, sql := range identities() {
-		parts = append(parts, fmt.Sprintf("SELECT '%s: ' || x::text AS found FROM (%s) x", name, sql))
-	}
-	var found string
-	err := f.pool.QueryRow(context.Background(),
-		"SELECT coalesce(string_agg(found, E'\n'), '') FROM ("+strings.Join(parts, " UNION ALL ")+") y").Scan(&found)
+	found, err := f.Verify(context.Background())
 	require.NoError(tb, err)
 	require.Empty(tb, found)
 }

@@ -22,11 +22,6 @@ type Overage struct {
 // Micros returns what the overage costs in micro-dollars.
 func (o Overage) Micros() int64 { return o.Credits * o.UnitMicros }
 
-// OverageOf returns an account's overage that has entered the ledger, oldest first.
-func (c *Credits) OverageOf(ctx context.Context, accountID string) ([]Overage, error) {
-	return overagesOf(ctx, c.pool, accountID)
-}
-
 // overageTx enters overage of the period into the ledger at the price that is in force.
 func (c *Credits) overageTx(ctx context.Context, tx postgres.Tx, b Balance, credits int64, until, now time.Time) error {
 	if credits <= 0 {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -109,13 +110,14 @@ func (r *rule) has(granted, remaining int64) {
 // owes wants these credits and prices as overage in the ledger.
 func (r *rule) owes(want ...[2]int64) {
 	r.t.Helper()
-	found, err := r.credits.OverageOf(r.t.Context(), r.id)
+	rows, err := r.pool.Query(r.t.Context(),
+		"SELECT credits, unit_micros FROM overages WHERE account_id = $1 ORDER BY created_at, id", r.id)
 	require.NoError(r.t, err)
-	var got [][2]int64
-	for _, o := range found {
-		got = append(got, [2]int64{o.Credits, o.UnitMicros})
-	}
-	require.Equal(r.t, want, got)
+	got, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o [2]int64, err error) {
+		return o, row.Scan(&o[0], &o[1])
+	})
+	require.NoError(r.t, err)
+	require.Equal(r.t, append([][2]int64{}, want...), got)
 }
 
 // rules runs each as a test of its own, on accounts of one database.

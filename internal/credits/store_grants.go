@@ -102,19 +102,6 @@ func insertOverage(ctx context.Context, db queries.DBTX, o Overage) error {
 	})
 }
 
-func overagesOf(ctx context.Context, db queries.DBTX, accountID string) ([]Overage, error) {
-	rows, err := queries.New(db).OveragesOfAccount(ctx, accountID)
-	found := make([]Overage, len(rows))
-	for i, row := range rows {
-		found[i] = Overage{
-			ID: row.ID, AccountID: row.AccountID, Period: row.Period, Subscription: row.Subscription,
-			StartsAt: row.StartsAt, EndsAt: row.EndsAt, Credits: row.Credits, UnitMicros: row.UnitMicros,
-			CreatedAt: row.CreatedAt,
-		}
-	}
-	return found, err
-}
-
 // left is monthly credits that an account lost unused when it left a subscription.
 type left struct {
 	lossID    string
