@@ -112,10 +112,12 @@ func drawStep(t *rapid.T, lives int) step {
 	return s
 }
 
-// TestLives lives some lives, and thousands with KEYMETER_TEST_LONG. rapid prints the seed of a failure and shrinks it.
+// TestLives lives a dozen batches of lives, always the same. With KEYMETER_TEST_LONG or KEYMETER_LIVES it lives new ones, as
+// many as are wanted; rapid prints the seed of a failure and shrinks it.
 func TestLives(t *testing.T) {
 	t.Parallel()
 	worlds, checks := 1, 12
+	known := os.Getenv("KEYMETER_TEST_LONG")+os.Getenv("KEYMETER_LIVES") == ""
 	if os.Getenv("KEYMETER_TEST_LONG") != "" {
 		worlds, checks = 40, 50
 	}
@@ -133,9 +135,14 @@ func TestLives(t *testing.T) {
 			ran := 0
 			rapid.Check(t, func(rt *rapid.T) {
 				// The number of checks is a flag of all tests; what comes after ours is only to find a smaller failure.
-				if ran++; ran <= checks || l.failure != "" {
-					l.live(try{rt, l}, batches().Draw(rt, "batch"))
+				if ran++; ran > checks && l.failure == "" {
+					return
 				}
+				if known {
+					l.live(try{rt, l}, batches().Example(ran))
+					return
+				}
+				l.live(try{rt, l}, batches().Draw(rt, "batch"))
 			})
 			l.verify(t)
 			t.Logf("%d lives, each twice; %+v", l.lived, l.did)
