@@ -2246,7 +2246,7 @@ type ClientInterface interface {
 	// SetAccountTierWithBody Set an account's tier by hand
 	//
 	// Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-	// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+	// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 	// a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 	//
 	// Takes any type of body and a specified content type.
@@ -2257,7 +2257,7 @@ type ClientInterface interface {
 	// SetAccountTier Set an account's tier by hand
 	//
 	// Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-	// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+	// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 	// a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 	//
 	// Takes a body of the `application/json` content type.
@@ -2978,7 +2978,7 @@ func (c *Client) SuspendAccount(ctx context.Context, accountID AccountIDInPath, 
 // SetAccountTierWithBody Set an account's tier by hand
 //
 // Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 // a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 //
 // Takes any type of body and a specified content type.
@@ -2999,7 +2999,7 @@ func (c *Client) SetAccountTierWithBody(ctx context.Context, accountID AccountID
 // SetAccountTier Set an account's tier by hand
 //
 // Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 // a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 //
 // Takes a body of the `application/json` content type.
@@ -6039,7 +6039,7 @@ type ClientWithResponsesInterface interface {
 	// SetAccountTierWithBodyWithResponse Set an account's tier by hand
 	//
 	// Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-	// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+	// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 	// a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -6050,7 +6050,7 @@ type ClientWithResponsesInterface interface {
 	// SetAccountTierWithResponse Set an account's tier by hand
 	//
 	// Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-	// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+	// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 	// a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
@@ -10800,7 +10800,7 @@ func (c *ClientWithResponses) SuspendAccountWithResponse(ctx context.Context, ac
 // SetAccountTierWithBodyWithResponse Set an account's tier by hand
 //
 // Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 // a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -10817,7 +10817,7 @@ func (c *ClientWithResponses) SetAccountTierWithBodyWithResponse(ctx context.Con
 // SetAccountTierWithResponse Set an account's tier by hand
 //
 // Takes effect at once and without Stripe, for a customer who pays by another way. More credits are there at
-// once and what is used stays used; going back to a plan with a hard cap starts a new period. An account with
+// once and what is used stays used; a lesser plan takes away what is unused of the difference. An account with
 // a live Stripe subscription gets its tier from there: 409 `tier_managed_by_stripe`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
