@@ -72,8 +72,7 @@ func TestEveryOperation(t *testing.T) {
 		pattern := regexp.MustCompile("^" + regexp.MustCompile(`\{\w+\}`).ReplaceAllString(o.path, "[^/]+") + "$")
 		reached := false
 		for _, request := range h.requests() {
-			own := request.path != "/v1/keys/verify" || o.path == request.path
-			reached = reached || (own && request.method == o.method && pattern.MatchString(request.path))
+			reached = reached || (request.method == o.method && pattern.MatchString(request.path))
 		}
 		if !reached {
 			t.Errorf("%s was not reached: %s %s", o.id, o.method, o.path)

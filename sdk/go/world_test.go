@@ -59,7 +59,7 @@ func (h *hop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	h.mu.Lock()
-	h.seen = append(h.seen, sent{r.Method, r.URL.Path, string(body), r.Header.Clone(), time.Now()})
+	h.seen = append(h.seen, sent{r.Method, r.URL.EscapedPath(), string(body), r.Header.Clone(), time.Now()})
 	var next fault
 	if len(h.faults) > 0 {
 		next, h.faults = h.faults[0], h.faults[1:]
