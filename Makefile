@@ -26,7 +26,7 @@ bench: ## Measure beside baselines; writes docs/benchmarks/latest.md (bench-scal
 bench-scale: ## Measure reads and memory at 1,000,000 keys and 10,000,000 events, for about ten minutes
 	go run ./bench -scale -out docs/benchmarks/scale.md
 
-generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
+generate: $(TOOLS)/.built ## Write gen/ and the SDK for Go from openapi.yaml and db/
 	$(TOOLS)/oapi-codegen -config tools/oapi-server.yaml openapi.yaml
 	$(TOOLS)/oapi-codegen -config tools/oapi-client.yaml openapi.yaml
 	$(TOOLS)/sqlc generate

@@ -1,17 +1,13 @@
 package httpapi_test
 
 import (
-	"context"
 	"encoding/json"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
-
-	"github.com/keymeter/keymeter/gen/client"
 )
 
 // Every operation says what it is for, shows what goes in and out, and lists what can go wrong.
@@ -105,27 +101,4 @@ func TestNothingSentIsA5xx(t *testing.T) {
 			rt.Fatalf("%s %s answered %d: %s", op.method, path, r.status, r.body)
 		}
 	})
-}
-
-// The generated client and the server understand each other.
-func TestGeneratedClient(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	c := w.newCustomer()
-	api, err := client.NewClientWithResponses(w.http.URL, client.WithRequestEditorFn(
-		func(_ context.Context, req *http.Request) error {
-			req.Header.Set("Authorization", "Bearer "+c.key.Key)
-			return nil
-		}))
-	require.NoError(t, err)
-	name, days := "From the client", int32(30)
-	created, err := api.CreateKeyWithResponse(t.Context(), nil, client.CreateKeyRequest{Name: &name, ExpiresInDays: &days})
-	require.NoError(t, err)
-	require.NotNil(t, created.JSON201, string(created.Body))
-	listed, err := api.ListKeysWithResponse(t.Context(), &client.ListKeysParams{})
-	require.NoError(t, err)
-	require.Equal(t, created.JSON201.ID, listed.JSON200.Data[0].ID)
-	missing, err := api.RevokeKeyWithResponse(t.Context(), "key_nobody")
-	require.NoError(t, err)
-	require.Equal(t, client.ErrorCodeKeyNotFound, missing.ApplicationProblemJSON404.Code)
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/oapi-codegen/nullable"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 )
 
 type operation struct{ id, method, path string }
@@ -269,7 +269,8 @@ func TestPages(t *testing.T) {
 	equal(t, 5, len(ids))
 	equal(t, before+3, len(h.requests()))
 
-	for range customer.Keys(t.Context(), keymeter.ListKeysParams{Limit: keymeter.Ptr[int32](2)}) {
+	for _, err := range customer.Keys(t.Context(), keymeter.ListKeysParams{Limit: keymeter.Ptr[int32](2)}) {
+		ok(t, err)
 		break
 	}
 	equal(t, before+4, len(h.requests()))

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 )
 
 // answer is what a customer sees.

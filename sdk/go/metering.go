@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// VerifyKey: verify a key, and spend.
+// VerifyKey verifies a key, and spends.
 //
 // It tells whether a customer's key may be used, and durably spends what the request costs, in one call. A refusal is an
 // answer, with Valid false and a Code, and has spent nothing. An error means that nothing is known: it is never a
@@ -32,7 +32,7 @@ func (c *Client) VerifyKey(ctx context.Context, body VerifyKeyRequest) (*VerifyK
 	return result, nil
 }
 
-// RecordUsage: record usage.
+// RecordUsage records usage.
 //
 // The event is durable once it is answered and counts once: sent again with the same ID it answers as the first time,
 // with Duplicate set. An event without an ID gets one. An event that does not fit under a hard cap is refused, with
@@ -50,7 +50,7 @@ func (c *Client) RecordUsage(ctx context.Context, event UsageEvent, options ...C
 	return &results[0], nil
 }
 
-// RecordUsageBatch: record up to 1,000 usage events.
+// RecordUsageBatch records up to 1,000 usage events.
 //
 // Each event has its own outcome, in the order sent, and one that is refused is not an error of the call: see
 // [UsageEventResult.Err]. Events without an ID get one.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 )
 
 // Whatever happens on the way, a call has its effect once.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 )
 
 // The tests run beside a real server: scripts/sdk-go starts it and says where it is.

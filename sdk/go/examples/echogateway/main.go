@@ -10,7 +10,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 	"github.com/keymeter/keymeter/sdk/go/kmecho"
 )
 

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"os"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 )
 
 func main() {

@@ -7,7 +7,7 @@ import (
 	"log"
 	"os"
 
-	"github.com/keymeter/keymeter/sdk/go"
+	keymeter "github.com/keymeter/keymeter/sdk/go"
 )
 
 func main() {
