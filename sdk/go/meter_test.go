@@ -158,6 +158,8 @@ func TestMeterKnowsNothing(t *testing.T) {
 		"garbage":            {answers(200, "text/html", "<html>"), 503, "1"},
 		"not a verdict":      {answers(200, "application/json", "{}"), 503, "1"},
 		"a proxy's 402":      {answers(402, "text/html", "<html>"), 503, "1"},
+		"402 for a hold":     {forReservations(answers(402, "text/html", "<html>")), 503, "1"},
+		"no hold":            {forReservations(unavailable("2")), 503, "2"},
 		"ids are used twice": {problem(409, "event_conflict"), 500, ""},
 		"off the contract":   {problem(400, "invalid_request"), 500, ""},
 	} {
@@ -166,7 +168,8 @@ func TestMeterKnowsNothing(t *testing.T) {
 			var mu sync.Mutex
 			var reported []string
 			meter := &keymeter.Meter{
-				Client: newHop(t, test.fault).service(t, keymeter.WithRetries(0)), Cost: credits(1),
+				Client: newHop(t, test.fault, test.fault).service(t, keymeter.WithRetries(0)),
+				Hold:   &keymeter.Hold{Category: keymeter.CategoryLLM, Credits: 1},
 				Report: func(_ context.Context, err error) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -181,6 +184,17 @@ func TestMeterKnowsNothing(t *testing.T) {
 			equal(t, 1, len(reported))
 			equal(t, false, strings.Contains(reported[0]+a.body, key.Key))
 		})
+	}
+}
+
+// forReservations is a fault of reservations alone.
+func forReservations(f fault) fault {
+	return func(h *hop, w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/reservations") {
+			f(h, w, r)
+			return
+		}
+		h.forward.ServeHTTP(w, r)
 	}
 }
 

@@ -76,8 +76,10 @@ func (m *Meter) refusal(result *VerifyKeyResult) *Refusal {
 
 // refusalOf is what an error of Record, Settle or a hold means for the customer.
 func (m *Meter) refusalOf(ctx context.Context, err error) *Refusal {
-	if e := (*Error)(nil); errors.As(err, &e) && e.Status == http.StatusPaymentRequired {
-		return m.refusal(&VerifyKeyResult{Code: VerifyCode(e.Code)})
+	for _, code := range []ErrorCode{ErrorCodeCreditsExhausted, ErrorCodeKeyLimitExceeded} {
+		if IsCode(err, code) {
+			return m.refusal(&VerifyKeyResult{Code: VerifyCode(code)})
+		}
 	}
 	return m.unknown(ctx, err)
 }
