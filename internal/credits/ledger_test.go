@@ -32,7 +32,7 @@ func TestLedgerFollowsTheModel(t *testing.T) {
 				accounts: map[string]*modelAccount{}, keys: map[string]string{}, plans: map[plans.Tier]plans.Plan{},
 				bridge: catalogue.Bridge,
 			},
-			subscriptions: map[string][]subscription{},
+			subscriptions: map[string][]subscription{}, last: map[string]standingRead{},
 		}
 		for _, tier := range []plans.Tier{plans.Free, plans.Starter, plans.Pro, plans.Scale} {
 			m.model.plans[tier] = catalogue.Plan(tier)
@@ -53,6 +53,13 @@ type machine struct {
 	subscriptions map[string][]subscription // by account, those that ended too: they may come back
 	sent          []Event
 	sold, gifts   int
+	last          map[string]standingRead // by account, what was applied to it last
+}
+
+// standingRead is what was known of an account's purchases at a time.
+type standingRead struct {
+	standing modelStanding
+	cycle    *Cycle
 }
 
 type subscription struct {
@@ -342,6 +349,21 @@ func (m *machine) change(t *rapid.T, id string, s modelStanding, cycle *Cycle) {
 		return
 	}
 	require.NoError(t, err)
+	m.last[id] = standingRead{s, cycle}
+}
+
+// ReadAgain applies the last reading again after whatever has happened since, but no other reading. How often a
+// subscription is read is chance, and must not matter.
+func (m *machine) ReadAgain(t *rapid.T) {
+	id := m.account(t)
+	last := m.last[id]
+	// A first period may be longer than a month, and is then paid for in each by the next reading.
+	if last.cycle == nil || last.cycle.Start.Before(last.cycle.Anchor) {
+		t.Skip("no subscription was read last")
+	}
+	m.model.open(m.model.accounts[id], m.bench.clock.Now())
+	m.bench.current(t, id)
+	m.again(t, id, last.standing, last.cycle)
 }
 
 // Look reads an account's balance, which opens its period if nobody has.

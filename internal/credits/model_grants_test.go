@@ -245,12 +245,11 @@ func (m *model) apply(a *modelAccount, s modelStanding, byHand bool, now time.Ti
 // terms are the limit of overage and its price. What there is at another price, or where there may be none, is billed.
 func (a *modelAccount) terms(s modelStanding, now time.Time) {
 	p := a.latest()
-	limit := new(int64)
-	if s.overage && !s.plan.Capped {
-		limit = a.limit
+	limit, off := a.limit, !s.overage || s.plan.Capped
+	if off {
+		limit = new(int64)
 	}
 	over := p.total() - p.overage - a.granted()
-	off := limit != nil && *limit == 0
 	if over > 0 && (off || p.micros != s.plan.OverageMicros) {
 		a.bill(over, now)
 		p.overage += over

@@ -130,20 +130,21 @@ func (c *Credits) applyTx(ctx context.Context, tx postgres.Tx, b Balance, s Stan
 	return c.refreshedTx(ctx, tx, b, now)
 }
 
-// termsTx sets how much overage there may be and at what price. What there is under another price or limit enters the
-// ledger first.
+// termsTx sets how much overage there may be and at what price. What there is at another price, or where there may be none
+// from now on, enters the ledger first.
 func (c *Credits) termsTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) (Balance, error) {
 	none := int64(0)
-	limit, micros := &none, s.Plan.OverageMicros
-	if s.Overage && !s.Plan.Capped {
+	limit, micros, billed := &none, s.Plan.OverageMicros, s.Overage && !s.Plan.Capped
+	if billed {
 		set, err := getSettings(ctx, tx, b.AccountID)
 		if err != nil {
 			return Balance{}, err
 		}
 		limit = set.overageLimit
 	}
+	// A limit that the account has set itself ends nothing: what is over goes on to be covered by what is granted later.
 	over := b.Over() - b.Overage
-	if over > 0 && (micros != b.OverageMicros || limit != nil && *limit == 0) {
+	if over > 0 && (micros != b.OverageMicros || !billed) {
 		if err := c.overageTx(ctx, tx, b, over, now, now); err != nil {
 			return Balance{}, err
 		}
