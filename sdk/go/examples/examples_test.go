@@ -43,6 +43,7 @@ recorded 5
 refused: true
 `,
 		"paging": `(Customer \d
+- grant 500 promotional
 - grant 2500 monthly
 ){3}`,
 	} {

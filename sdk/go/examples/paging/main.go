@@ -17,7 +17,13 @@ func main() {
 		log.Fatal(err)
 	}
 	for i := range 3 {
-		_, err := operator.CreateAccount(ctx, keymeter.CreateAccountRequest{Name: fmt.Sprint("Customer ", i)})
+		account, err := operator.CreateAccount(ctx, keymeter.CreateAccountRequest{Name: fmt.Sprint("Customer ", i)})
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err = operator.GrantCredits(ctx, account.ID, keymeter.GrantRequest{
+			Kind: keymeter.GrantRequestKindPromotional, Credits: 500, Reason: "Welcome",
+		})
 		if err != nil {
 			log.Fatal(err)
 		}
