@@ -90,6 +90,11 @@ func New(baseURL, credential string, options ...Option) (*Client, error) {
 		backoff:   backoff{100 * time.Millisecond, 5 * time.Second},
 		newID:     rand.Text,
 	}
+	if transport, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport = transport.Clone()
+		transport.MaxIdleConnsPerHost = transport.MaxIdleConns // all are to one server; a gateway needs many at once
+		c.http.Transport = transport
+	}
 	for _, option := range options {
 		option(c)
 	}
