@@ -3,17 +3,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
-
-export const server = process.env.KEYMETER_URL;
-export const simulator = process.env.KEYMETER_SIMULATOR_URL;
-
-const options = {
-  executablePath: process.env.KEYMETER_CHROMIUM,
-  args: ['--disable-gpu', '--disable-quic', '--disable-sync'],
-};
-
-export const launch = () => chromium.launch(options);
+import { launch, server, simulator } from '../chromium.js';
 
 let browser;
 before(async () => { browser = await launch(); });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { browserTest, server } from './browser.js';
-import { authorize, execute } from './swagger.js';
+import { server } from '../chromium.js';
+import { browserTest } from './browser.js';
+import { authorize, execute } from '../swagger.js';
 
 const refused = 'Failed to load resource: the server responded with a status of 401 (Unauthorized)';
 

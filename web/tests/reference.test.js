@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import axe from 'axe-core';
-import { browserTest, server } from './browser.js';
+import { server } from '../chromium.js';
+import { browserTest } from './browser.js';
 
 async function contract() {
   const { paths } = await (await fetch(`${server}/openapi.json`)).json();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { browserTest, call, server, simulator, until } from './browser.js';
-import { authorize, execute } from './swagger.js';
+import { server, simulator } from '../chromium.js';
+import { browserTest, call, until } from './browser.js';
+import { authorize, execute } from '../swagger.js';
 
 const { KEYMETER_API_KEY: customer, KEYMETER_SERVICE_TOKEN: service } = process.env;
 
