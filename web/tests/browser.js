@@ -7,7 +7,7 @@ import { launch, server, simulator } from '../chromium.js';
 
 let browser;
 before(async () => { browser = await launch(); });
-after(() => browser.close());
+after(() => browser?.close());
 
 /**
  * Runs a test in a browser of its own cookies and storage. It fails if the page complains in the console (as of its

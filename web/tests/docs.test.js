@@ -25,6 +25,6 @@ browserTest('/docs forgets the credential', async (page) => {
   await authorize(page, 'customerKey', process.env.KEYMETER_API_KEY);
   assert.equal((await execute(page, 'Keys', 'listKeys')).status, '200');
   assert.deepEqual(await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]), [0, 0, '']);
-  await page.reload();
+  await page.goto(`${server}/docs`);
   assert.equal((await execute(page, 'Keys', 'listKeys')).status, '401');
 }, { expected: [refused] });
