@@ -34,6 +34,9 @@ generate: $(TOOLS)/.built ## Write gen/ and the SDK for Go from openapi.yaml and
 drift: ## Fail if gen/ or go.mod is not what its sources make
 	scripts/drift
 
+test-pages: ## Test /docs and /reference in a Chromium
+	scripts/browser-tests
+
 lint: $(TOOLS)/.built ## Run the linters
 	$(TOOLS)/golangci-lint run
 
@@ -44,4 +47,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift test-pages lint fmt

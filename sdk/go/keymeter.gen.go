@@ -90,6 +90,7 @@ const (
 	OpenOverageStateParked   OpenOverageState = "parked"
 	OpenOverageStatePending  OpenOverageState = "pending"
 	OpenOverageStateUnbilled OpenOverageState = "unbilled"
+	OpenOverageStateVoided   OpenOverageState = "voided"
 )
 
 // Defines values for PaidTier.
@@ -1514,7 +1515,7 @@ func (c *Client) CreatePortalSession(ctx context.Context, body PortalRequest, op
 // GetBillingProblems: what billing could not do.
 //
 // Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no subscription paid for the
 // period. At most 100 of each, the oldest events and the parked overage first.
 //
 // It is GET /v1/billing/problems.
