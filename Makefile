@@ -17,7 +17,7 @@ test: ## Run every test, with the race detector
 	scripts/test
 
 test-long: ## Run the crash, revocation and billing campaigns in full, for about an hour
-	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 90m -run 'RevokedKeys|SpendsSurvive|Stress|^TestLives$$' \
+	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 90m -run 'RevokedKeys|SpendsSurvive|Stress|^TestLives$$|^TestEveryOrderOfWebhooks$$' \
 		./cmd/keymeter ./internal/leases ./internal/httpapi
 
 bench: ## Measure beside baselines; writes docs/benchmarks/latest.md (bench-scale does the rest)
