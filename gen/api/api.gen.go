@@ -5,20 +5,14 @@ package api
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"path"
-	"strings"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
@@ -189,18 +183,18 @@ func (e ErrorCode) Valid() bool {
 	}
 }
 
-// Defines values for GrantRequestKind.
+// Defines values for GrantKind.
 const (
-	GrantRequestKindAdjustment  GrantRequestKind = "adjustment"
-	GrantRequestKindPromotional GrantRequestKind = "promotional"
+	GrantKindAdjustment  GrantKind = "adjustment"
+	GrantKindPromotional GrantKind = "promotional"
 )
 
-// Valid indicates whether the value is a known member of the GrantRequestKind enum.
-func (e GrantRequestKind) Valid() bool {
+// Valid indicates whether the value is a known member of the GrantKind enum.
+func (e GrantKind) Valid() bool {
 	switch e {
-	case GrantRequestKindAdjustment:
+	case GrantKindAdjustment:
 		return true
-	case GrantRequestKindPromotional:
+	case GrantKindPromotional:
 		return true
 	default:
 		return false
@@ -246,21 +240,21 @@ func (e LedgerEntryType) Valid() bool {
 	}
 }
 
-// Defines values for OpenOverageState.
+// Defines values for OverageState.
 const (
-	OpenOverageStateParked   OpenOverageState = "parked"
-	OpenOverageStatePending  OpenOverageState = "pending"
-	OpenOverageStateUnbilled OpenOverageState = "unbilled"
+	OverageStateParked   OverageState = "parked"
+	OverageStatePending  OverageState = "pending"
+	OverageStateUnbilled OverageState = "unbilled"
 )
 
-// Valid indicates whether the value is a known member of the OpenOverageState enum.
-func (e OpenOverageState) Valid() bool {
+// Valid indicates whether the value is a known member of the OverageState enum.
+func (e OverageState) Valid() bool {
 	switch e {
-	case OpenOverageStateParked:
+	case OverageStateParked:
 		return true
-	case OpenOverageStatePending:
+	case OverageStatePending:
 		return true
-	case OpenOverageStateUnbilled:
+	case OverageStateUnbilled:
 		return true
 	default:
 		return false
@@ -369,18 +363,60 @@ func (e Tier) Valid() bool {
 	}
 }
 
-// Defines values for UsageEventResultStatus.
+// Defines values for UsageBucket.
 const (
-	UsageEventResultStatusRecorded UsageEventResultStatus = "recorded"
-	UsageEventResultStatusRefused  UsageEventResultStatus = "refused"
+	UsageBucketDay  UsageBucket = "day"
+	UsageBucketHour UsageBucket = "hour"
 )
 
-// Valid indicates whether the value is a known member of the UsageEventResultStatus enum.
-func (e UsageEventResultStatus) Valid() bool {
+// Valid indicates whether the value is a known member of the UsageBucket enum.
+func (e UsageBucket) Valid() bool {
 	switch e {
-	case UsageEventResultStatusRecorded:
+	case UsageBucketDay:
 		return true
-	case UsageEventResultStatusRefused:
+	case UsageBucketHour:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventStatus.
+const (
+	UsageEventStatusRecorded UsageEventStatus = "recorded"
+	UsageEventStatusRefused  UsageEventStatus = "refused"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventStatus enum.
+func (e UsageEventStatus) Valid() bool {
+	switch e {
+	case UsageEventStatusRecorded:
+		return true
+	case UsageEventStatusRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageGrouping.
+const (
+	UsageGroupingCategory       UsageGrouping = "category"
+	UsageGroupingCategoryAndKey UsageGrouping = "category_and_key"
+	UsageGroupingKey            UsageGrouping = "key"
+	UsageGroupingNone           UsageGrouping = "none"
+)
+
+// Valid indicates whether the value is a known member of the UsageGrouping enum.
+func (e UsageGrouping) Valid() bool {
+	switch e {
+	case UsageGroupingCategory:
+		return true
+	case UsageGroupingCategoryAndKey:
+		return true
+	case UsageGroupingKey:
+		return true
+	case UsageGroupingNone:
 		return true
 	default:
 		return false
@@ -432,49 +468,9 @@ func (e VerifyCode) Valid() bool {
 	}
 }
 
-// Defines values for GetUsageTimeseriesParamsBucket.
-const (
-	GetUsageTimeseriesParamsBucketDay  GetUsageTimeseriesParamsBucket = "day"
-	GetUsageTimeseriesParamsBucketHour GetUsageTimeseriesParamsBucket = "hour"
-)
-
-// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsBucket enum.
-func (e GetUsageTimeseriesParamsBucket) Valid() bool {
-	switch e {
-	case GetUsageTimeseriesParamsBucketDay:
-		return true
-	case GetUsageTimeseriesParamsBucketHour:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for GetUsageTimeseriesParamsGroupBy.
-const (
-	GetUsageTimeseriesParamsGroupByCategory       GetUsageTimeseriesParamsGroupBy = "category"
-	GetUsageTimeseriesParamsGroupByCategoryAndKey GetUsageTimeseriesParamsGroupBy = "category_and_key"
-	GetUsageTimeseriesParamsGroupByKey            GetUsageTimeseriesParamsGroupBy = "key"
-	GetUsageTimeseriesParamsGroupByNone           GetUsageTimeseriesParamsGroupBy = "none"
-)
-
-// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsGroupBy enum.
-func (e GetUsageTimeseriesParamsGroupBy) Valid() bool {
-	switch e {
-	case GetUsageTimeseriesParamsGroupByCategory:
-		return true
-	case GetUsageTimeseriesParamsGroupByCategoryAndKey:
-		return true
-	case GetUsageTimeseriesParamsGroupByKey:
-		return true
-	case GetUsageTimeseriesParamsGroupByNone:
-		return true
-	default:
-		return false
-	}
-}
-
 // Account A customer of yours.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","email":"billing@acme.test","externalId":"customer-42","id":"acct_abc123","name":"Acme","status":"active","stripeCustomerId":null,"tier":"free"}
 type Account struct {
 	// CreatedAt When the account was created.
 	CreatedAt time.Time `json:"createdAt"`
@@ -496,12 +492,16 @@ type Account struct {
 	Name Name `json:"name"`
 
 	// Status Whether the account's keys are accepted.
+	//
+	// Examples: active
 	Status AccountStatus `json:"status"`
 
 	// StripeCustomerID The account's customer at Stripe. Null for an account that never paid.
 	StripeCustomerID *string `json:"stripeCustomerId"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 }
 
@@ -511,6 +511,8 @@ type Account struct {
 type AccountID = string
 
 // AccountList A page of accounts.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type AccountList struct {
 	// Data The accounts, newest first.
 	Data []Account `json:"data"`
@@ -523,15 +525,21 @@ type AccountList struct {
 }
 
 // AccountRateLimit A limit of an account's rate of requests.
+//
+// Examples: {"rateLimit":{"requests":600,"windowSeconds":60}}
 type AccountRateLimit struct {
 	// RateLimit The limit. `null` is none.
 	RateLimit *RateLimit `json:"rateLimit"`
 }
 
 // AccountStatus Whether the account's keys are accepted.
+//
+// Examples: active
 type AccountStatus string
 
 // Alert A threshold that was passed.
+//
+// Examples: {"limit":200000,"percent":50,"raisedAt":"2026-03-21T12:00:00Z","used":101200}
 type Alert struct {
 	// Limit Credits of the period then.
 	Limit int64 `json:"limit"`
@@ -547,12 +555,16 @@ type Alert struct {
 }
 
 // AlertThresholds When alerts are raised.
+//
+// Examples: {"percents":[75,90,100]}
 type AlertThresholds struct {
 	// Percents Percentages of a period's credits, each once. `null` is the catalogue's.
 	Percents []int32 `json:"percents"`
 }
 
 // Alerts The alerts of the current billing period.
+//
+// Examples: {"percents":[50,80,100],"raised":[]}
 type Alerts struct {
 	// Percents The percentages at which alerts are raised.
 	Percents []int32 `json:"percents"`
@@ -562,6 +574,8 @@ type Alerts struct {
 }
 
 // BillingProblems What billing could not do.
+//
+// Examples: {"duplicateSubscriptions":0,"events":[],"failingEvents":0,"overage":[],"parkedOverage":0,"pendingOverage":0}
 type BillingProblems struct {
 	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
 	DuplicateSubscriptions int64 `json:"duplicateSubscriptions"`
@@ -583,9 +597,13 @@ type BillingProblems struct {
 }
 
 // Category What credits are spent on.
+//
+// Examples: tts
 type Category string
 
 // CheckoutRequest What to subscribe to, and where to return to.
+//
+// Examples: {"cancelUrl":"https://yourapp.com/billing/cancel","successUrl":"https://yourapp.com/billing/success","tier":"pro"}
 type CheckoutRequest struct {
 	// CancelURL Redirect URL on cancellation.
 	CancelURL string `json:"cancelUrl"`
@@ -594,10 +612,14 @@ type CheckoutRequest struct {
 	SuccessURL string `json:"successUrl"`
 
 	// Tier A plan that is sold through Checkout.
+	//
+	// Examples: pro
 	Tier PaidTier `json:"tier"`
 }
 
 // CheckoutSession Where to send the user.
+//
+// Examples: {"sessionId":"cs_live_abc123","url":"https://checkout.stripe.com/c/pay/..."}
 type CheckoutSession struct {
 	// SessionID The id of the Checkout session (`cs_...`) or, for a change of plan, of the portal session (`bps_...`).
 	SessionID string `json:"sessionId"`
@@ -608,11 +630,15 @@ type CheckoutSession struct {
 
 // Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
 // `byok` it counts as a request and costs 0.
+//
+// Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 type Cost struct {
 	// Byok The customer's own provider key was used.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it costs.
@@ -629,6 +655,8 @@ type Cost struct {
 }
 
 // CreateAccountRequest An account to create.
+//
+// Examples: {"email":"billing@acme.test","externalId":"customer-42","name":"Acme"}
 type CreateAccountRequest struct {
 	// Email Where Stripe sends invoices to.
 	Email *string `json:"email,omitempty"`
@@ -645,9 +673,11 @@ type CreateAccountRequest struct {
 }
 
 // CreateKeyRequest A key to create.
+//
+// Examples: {"creditLimit":5000,"expiresInDays":90,"name":"Production Key","scopes":["tts","stt"]}
 type CreateKeyRequest struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
-	AllowedIps []string `json:"allowedIps,omitempty"`
+	AllowedIps []IPRange `json:"allowedIps,omitempty"`
 
 	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
 	CreditLimit *int64 `json:"creditLimit,omitempty"`
@@ -659,12 +689,16 @@ type CreateKeyRequest struct {
 	ExpiresInDays *int32 `json:"expiresInDays,omitempty"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Name Key name. No control characters.
 	Name *string `json:"name,omitempty"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Scopes What the key may be used for. Everything, if left out.
@@ -672,6 +706,8 @@ type CreateKeyRequest struct {
 }
 
 // CreatedKey A key that was just created, with its raw value.
+//
+// Examples: {"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","key":"plabs_sk_live_abc123...","message":"Save this key - it will not be shown again.","name":"Production Key"}
 type CreatedKey struct {
 	// ExpiresAt When the key stops working. Null if it does not expire.
 	ExpiresAt *time.Time `json:"expiresAt"`
@@ -694,6 +730,8 @@ type CreatedKey struct {
 }
 
 // Credits Credits of the current billing period.
+//
+// Examples: {"limit":200000,"remaining":187500,"used":12500}
 type Credits struct {
 	// Limit Credits that are usable in this period without overage.
 	Limit int64 `json:"limit"`
@@ -709,6 +747,8 @@ type Credits struct {
 }
 
 // ErrorCode What went wrong, stable and for machines to read.
+//
+// Examples: key_not_found
 type ErrorCode string
 
 // ExternalID Your own id for the account.
@@ -717,6 +757,8 @@ type ErrorCode string
 type ExternalID = string
 
 // FailingEvent A Stripe event that could not be handled yet.
+//
+// Examples: {"attempts":3,"customerId":"cus_abc123","error":"billing_unavailable: The billing provider can't be reached right now. Try again.","id":"evt_1","nextAttemptAt":"2026-04-21T00:00:35Z","receivedAt":"2026-04-21T00:00:00Z","type":"invoice.paid"}
 type FailingEvent struct {
 	// Attempts How often it was tried.
 	Attempts int32 `json:"attempts"`
@@ -741,6 +783,8 @@ type FailingEvent struct {
 }
 
 // FieldError What is wrong with a field.
+//
+// Examples: {"field":"expiresInDays","message":"must be at most 365"}
 type FieldError struct {
 	// Field The field, parameter or header.
 	Field string `json:"field"`
@@ -749,7 +793,14 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
+// GrantKind What the credits are for. An adjustment may be negative.
+//
+// Examples: promotional
+type GrantKind string
+
 // GrantRequest Credits to give or, as an adjustment, to take away.
+//
+// Examples: {"credits":5000,"expiresAt":"2026-06-30T00:00:00Z","kind":"promotional","reason":"Welcome"}
 type GrantRequest struct {
 	// Credits How many. Not 0.
 	Credits int64 `json:"credits"`
@@ -757,19 +808,22 @@ type GrantRequest struct {
 	// ExpiresAt When they expire. Never, if left out.
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
 
-	// Kind What they are for. An adjustment may be negative.
-	Kind GrantRequestKind `json:"kind"`
+	// Kind What the credits are for. An adjustment may be negative.
+	//
+	// Examples: promotional
+	Kind GrantKind `json:"kind"`
 
 	// Reason Why, for people to read. The customer sees it.
 	Reason string `json:"reason"`
 }
 
-// GrantRequestKind What they are for. An adjustment may be negative.
-type GrantRequestKind string
-
 // Granted What was done.
+//
+// Examples: {"balance":{"limit":205000,"remaining":196500,"used":8500},"credits":5000}
 type Granted struct {
 	// Balance Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Balance Credits `json:"balance"`
 
 	// Credits Credits that were given; negative if they were taken away.
@@ -777,18 +831,31 @@ type Granted struct {
 }
 
 // Health The state of the process.
+//
+// Examples: {"status":"ok"}
 type Health struct {
 	// Status Always ok.
+	//
+	// Examples: ok
 	Status HealthStatus `json:"status"`
 }
 
 // HealthStatus Always ok.
+//
+// Examples: ok
 type HealthStatus string
 
+// IPRange An address, or a network (CIDR).
+//
+// Examples: 203.0.113.0/24
+type IPRange = string
+
 // Key A key, without its raw value.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","creditLimit":5000,"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","lastUsedAt":null,"name":"Production Key","prefix":"plabs_sk_live_abc1...","rateLimit":{"requests":100,"windowSeconds":60},"scopes":["tts","stt"]}
 type Key struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
-	AllowedIps []string `json:"allowedIps,omitempty"`
+	AllowedIps []IPRange `json:"allowedIps,omitempty"`
 
 	// CreatedAt When the key was created.
 	CreatedAt time.Time `json:"createdAt"`
@@ -811,6 +878,8 @@ type Key struct {
 	LastUsedAt *time.Time `json:"lastUsedAt"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Name A name for people to read. No control characters.
@@ -822,6 +891,8 @@ type Key struct {
 	Prefix string `json:"prefix"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Scopes What the key may be used for. Everything, if left out.
@@ -834,6 +905,8 @@ type Key struct {
 type KeyID = string
 
 // KeyList A page of keys.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type KeyList struct {
 	// Data The keys, newest first.
 	Data []Key `json:"data"`
@@ -846,6 +919,8 @@ type KeyList struct {
 }
 
 // LedgerEntry An entry of the ledger.
+//
+// Examples: {"amount":"40.00","at":"2026-04-21T12:00:00Z","cause":"sub_abc123","credits":50000,"id":"ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","period":3,"type":"overage","unitPrice":"0.0008"}
 type LedgerEntry struct {
 	// Amount Of overage: dollars, exact, before it is rounded to a cent on the invoice.
 	//
@@ -877,6 +952,8 @@ type LedgerEntry struct {
 	Reason *string `json:"reason,omitempty"`
 
 	// Type What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+	//
+	// Examples: grant
 	Type LedgerEntryType `json:"type"`
 
 	// UnitPrice Of overage: dollars a credit, exact.
@@ -886,9 +963,13 @@ type LedgerEntry struct {
 }
 
 // LedgerEntryType What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+//
+// Examples: grant
 type LedgerEntryType string
 
 // LedgerPage A page of a ledger.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type LedgerPage struct {
 	// Data The entries, the latest first.
 	Data []LedgerEntry `json:"data"`
@@ -901,6 +982,8 @@ type LedgerPage struct {
 }
 
 // Metadata Whatever you want to keep with the key. Services get it with each verify.
+//
+// Examples: {"team":"research"}
 type Metadata map[string]string
 
 // Name A name for people to read. No control characters.
@@ -909,9 +992,13 @@ type Metadata map[string]string
 type Name = string
 
 // OpenOverage Overage that is not on an invoice.
+//
+// Examples: {"accountId":"acct_abc123","amountCents":4000,"attempts":0,"credits":50000,"id":"ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","periodEnd":"2026-04-21T00:00:00Z","periodStart":"2026-03-21T00:00:00Z","state":"pending","subscriptionId":"sub_abc123"}
 type OpenOverage struct {
-	// AccountID The account that used it.
-	AccountID string `json:"accountId"`
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
 
 	// AmountCents What they cost, in cents.
 	AmountCents int64 `json:"amountCents"`
@@ -935,19 +1022,27 @@ type OpenOverage struct {
 	PeriodStart time.Time `json:"periodStart"`
 
 	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
-	State OpenOverageState `json:"state"`
+	//
+	// Examples: parked
+	State OverageState `json:"state"`
 
 	// SubscriptionID The subscription that it is billed to. Left out if there was none.
 	SubscriptionID *string `json:"subscriptionId,omitempty"`
 }
 
-// OpenOverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
-type OpenOverageState string
+// OverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
+//
+// Examples: parked
+type OverageState string
 
 // PaidTier A plan that is sold through Checkout.
+//
+// Examples: pro
 type PaidTier string
 
 // Plan What the tier includes.
+//
+// Examples: {"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008}
 type Plan struct {
 	// CarryoverMonths For how many more months unused credits stay usable.
 	CarryoverMonths int32 `json:"carryoverMonths"`
@@ -960,20 +1055,28 @@ type Plan struct {
 }
 
 // PortalRequest Where the portal's link back leads to.
+//
+// Examples: {"returnUrl":"https://yourapp.com/billing"}
 type PortalRequest struct {
 	// ReturnURL An absolute URL, under the rules of `successUrl`. Without it, the operator's setting.
 	ReturnURL *string `json:"returnUrl,omitempty"`
 }
 
 // PortalSession Where to send the user.
+//
+// Examples: {"url":"https://billing.stripe.com/p/session/..."}
 type PortalSession struct {
 	// URL Redirect the user here.
 	URL string `json:"url"`
 }
 
 // Problem An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Problem struct {
 	// Code What went wrong, stable and for machines to read.
+	//
+	// Examples: key_not_found
 	Code ErrorCode `json:"code"`
 
 	// Detail What went wrong, for people to read.
@@ -996,6 +1099,8 @@ type Problem struct {
 }
 
 // RateLimit At most so many requests in each window.
+//
+// Examples: {"requests":100,"windowSeconds":60}
 type RateLimit struct {
 	// Requests Requests in a window.
 	Requests int32 `json:"requests"`
@@ -1005,11 +1110,15 @@ type RateLimit struct {
 }
 
 // RecordedEvent An event as it stands in the ledger.
+//
+// Examples: {"byok":false,"category":"tts","credits":94,"id":"req_8c1f2a","keyId":"key_abc123","late":false,"occurredAt":"2026-03-21T12:00:00Z","provider":"cartesia","quantity":1200,"recordedAt":"2026-03-21T12:00:01Z"}
 type RecordedEvent struct {
 	// Byok The customer's own provider key was used.
 	Byok bool `json:"byok"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it cost. Negative for a correction.
@@ -1046,6 +1155,8 @@ type RecordedEvent struct {
 }
 
 // RecordedEventList A page of events.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type RecordedEventList struct {
 	// Data The events, newest first.
 	Data []RecordedEvent `json:"data"`
@@ -1058,6 +1169,8 @@ type RecordedEventList struct {
 }
 
 // Reservation Credits that are held, or were.
+//
+// Examples: {"accountId":"acct_abc123","category":"llm","credits":0,"eventId":"call_77","expiresAt":"2026-03-21T12:10:00Z","held":500,"id":"rsv_abc123","keyId":"key_abc123","state":"held","uncollected":0}
 type Reservation struct {
 	// AccountID An account's id.
 	//
@@ -1065,6 +1178,8 @@ type Reservation struct {
 	AccountID AccountID `json:"accountId"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What was charged. 0 until it is settled.
@@ -1089,22 +1204,28 @@ type Reservation struct {
 	// Examples: key_abc123
 	KeyID *KeyID `json:"keyId,omitempty"`
 
-	// State What became of it. An expired one holds nothing any more, and can still be settled.
+	// State What became of a reservation. An expired one holds nothing any more, and can still be settled.
+	//
+	// Examples: held
 	State ReservationState `json:"state"`
 
 	// Uncollected What the work cost beyond what the plan or the key's limit allowed, and was not charged.
 	Uncollected int64 `json:"uncollected"`
 }
 
-// ReservationState What became of it. An expired one holds nothing any more, and can still be settled.
-type ReservationState string
-
 // ReservationID A reservation's id.
 //
 // Examples: rsv_abc123
 type ReservationID = string
 
+// ReservationState What became of a reservation. An expired one holds nothing any more, and can still be settled.
+//
+// Examples: held
+type ReservationState string
+
 // ReserveRequest Credits to hold for work whose cost is known at its end. Name either the key or the account.
+//
+// Examples: {"category":"llm","credits":500,"eventId":"call_77","keyId":"key_abc123","ttlSeconds":600}
 type ReserveRequest struct {
 	// AccountID An account's id.
 	//
@@ -1112,6 +1233,8 @@ type ReserveRequest struct {
 	AccountID *AccountID `json:"accountId,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits How many to hold at most.
@@ -1130,6 +1253,8 @@ type ReserveRequest struct {
 }
 
 // Reversal A correction, which is an event of its own.
+//
+// Examples: {"credits":94,"duplicate":false,"id":"reversal:req_8c1f2a","reverses":"req_8c1f2a"}
 type Reversal struct {
 	// Credits How many credits were given back.
 	Credits int64 `json:"credits"`
@@ -1145,6 +1270,8 @@ type Reversal struct {
 }
 
 // ReversalRequest Which account's event to reverse.
+//
+// Examples: {"accountId":"acct_abc123"}
 type ReversalRequest struct {
 	// AccountID An account's id.
 	//
@@ -1153,6 +1280,8 @@ type ReversalRequest struct {
 }
 
 // RotateKeyRequest How to rotate.
+//
+// Examples: {"overlapSeconds":3600}
 type RotateKeyRequest struct {
 	// OverlapSeconds For how long the old key still works. It ends no later than it would have expired, and both keys share
 	// their limits. 0 is at once.
@@ -1160,6 +1289,8 @@ type RotateKeyRequest struct {
 }
 
 // RotatedKey The key that took the old one's place, with its raw value.
+//
+// Examples: {"id":"key_new123","key":"plabs_sk_live_new123...","message":"Save this key - it will not be shown again.","name":"Production Key"}
 type RotatedKey struct {
 	// ID A key's id.
 	//
@@ -1180,15 +1311,23 @@ type RotatedKey struct {
 
 // Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
 // its billing.
+//
+// Examples: tts
 type Scope string
 
 // SetTierRequest A tier to set.
+//
+// Examples: {"tier":"scale"}
 type SetTierRequest struct {
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 }
 
 // SettleRequest What the work cost in the end, under the rules of `Cost`.
+//
+// Examples: {"outputQuantity":3400,"provider":"gpt-4.1","quantity":12000}
 type SettleRequest struct {
 	// Byok The customer's own provider key was used.
 	Byok *bool `json:"byok,omitempty"`
@@ -1207,12 +1346,16 @@ type SettleRequest struct {
 }
 
 // SpendLimit A limit of overage.
+//
+// Examples: {"overageCredits":100000}
 type SpendLimit struct {
 	// OverageCredits Credits beyond the limit in each billing period. `null` is no limit.
 	OverageCredits *int64 `json:"overageCredits"`
 }
 
 // Statement What happened to an account's credits in a billing period.
+//
+// Examples: {"balance":0,"carriedOver":1500,"closed":false,"endsAt":"2026-04-21T12:00:00Z","lines":[],"period":3,"startsAt":"2026-03-21T12:00:00Z","used":{"llm":0,"rag":500,"stt":0,"tts":1000}}
 type Statement struct {
 	// Balance Credits that are left. What is held for reservations is among them.
 	Balance int64 `json:"balance"`
@@ -1236,10 +1379,14 @@ type Statement struct {
 	StartsAt time.Time `json:"startsAt"`
 
 	// Used Credits used, by category. They add up to `credits.used`.
+	//
+	// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 	Used UsageBreakdown `json:"used"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
+//
+// Examples: {"id":"evt_1","type":"customer.subscription.updated"}
 type StripeEvent struct {
 	// ID The event's id.
 	ID string `json:"id"`
@@ -1250,23 +1397,33 @@ type StripeEvent struct {
 }
 
 // StripeEventReceipt An acknowledgement.
+//
+// Examples: {"received":true}
 type StripeEventReceipt struct {
 	// Received Always true.
 	Received bool `json:"received"`
 }
 
 // Subscription What the account is subscribed to.
+//
+// Examples: {"credits":{"limit":200000,"remaining":187500,"used":12500},"plan":{"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008},"stripeCustomerId":"cus_abc123","tier":"pro","tierDisplay":"Pro ($99/mo)","tierExpiresAt":"2026-04-21T00:00:00Z"}
 type Subscription struct {
 	// Credits Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Credits Credits `json:"credits"`
 
 	// Plan What the tier includes.
+	//
+	// Examples: {"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008}
 	Plan Plan `json:"plan"`
 
 	// StripeCustomerID The account's customer at Stripe. Null for an account that never paid.
 	StripeCustomerID *string `json:"stripeCustomerId"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 
 	// TierDisplay The tier for people to read.
@@ -1277,9 +1434,13 @@ type Subscription struct {
 }
 
 // Tier A plan of the catalogue.
+//
+// Examples: pro
 type Tier string
 
 // TopUpRequest How many credits to buy, and where to return to.
+//
+// Examples: {"cancelUrl":"https://yourapp.com/billing/cancel","credits":50000,"successUrl":"https://yourapp.com/billing/success"}
 type TopUpRequest struct {
 	// CancelURL Redirect URL on cancellation.
 	CancelURL string `json:"cancelUrl"`
@@ -1292,6 +1453,8 @@ type TopUpRequest struct {
 }
 
 // UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
+//
+// Examples: {"creditLimit":5000,"expiresAt":null,"scopes":["tts","stt"]}
 type UpdateKeyRequest struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Null for any.
 	AllowedIps nullable.Nullable[[]string] `json:"allowedIps,omitempty"`
@@ -1321,11 +1484,17 @@ type UpdateKeyRequest struct {
 }
 
 // Usage What was used in the current billing period.
+//
+// Examples: {"breakdown":{"llm":2000,"rag":500,"stt":2000,"tts":8000},"credits":{"limit":200000,"remaining":187500,"used":12500},"requestCount":3420}
 type Usage struct {
 	// Breakdown Credits used, by category. They add up to `credits.used`.
+	//
+	// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 	Breakdown UsageBreakdown `json:"breakdown"`
 
 	// Credits Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Credits Credits `json:"credits"`
 
 	// RequestCount Usage events in this period, those that cost nothing included.
@@ -1333,6 +1502,8 @@ type Usage struct {
 }
 
 // UsageBreakdown Credits used, by category. They add up to `credits.used`.
+//
+// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 type UsageBreakdown struct {
 	// Llm Language models.
 	Llm int64 `json:"llm"`
@@ -1347,8 +1518,15 @@ type UsageBreakdown struct {
 	Tts int64 `json:"tts"`
 }
 
+// UsageBucket How long a bucket of time is, in UTC.
+//
+// Examples: day
+type UsageBucket string
+
 // UsageEvent Something that a customer used. Name either the key that was used or the account, and either `credits` or
 // a `provider` and a `quantity`, which the catalogue prices. With `byok` it counts as a request and costs 0.
+//
+// Examples: {"category":"tts","id":"req_8c1f2a","keyId":"key_abc123","occurredAt":"2026-03-21T12:00:00Z","provider":"cartesia","quantity":1200}
 type UsageEvent struct {
 	// AccountID An account's id.
 	//
@@ -1359,6 +1537,8 @@ type UsageEvent struct {
 	Byok *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it costs.
@@ -1388,14 +1568,20 @@ type UsageEvent struct {
 }
 
 // UsageEventBatch Several events. Each has its own outcome.
+//
+// Examples: {"events":[{"accountId":"acct_abc123","category":"rag","credits":2,"id":"req_8c1f2b"}]}
 type UsageEventBatch struct {
 	// Events The events, for any accounts.
 	Events []UsageEvent `json:"events"`
 }
 
 // UsageEventResult What became of an event.
+//
+// Examples: {"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}
 type UsageEventResult struct {
 	// Code What went wrong, stable and for machines to read.
+	//
+	// Examples: key_not_found
 	Code *ErrorCode `json:"code,omitempty"`
 
 	// Credits What it cost. 0 if it was refused.
@@ -1410,22 +1596,37 @@ type UsageEventResult struct {
 	// ID The event's id.
 	ID string `json:"id"`
 
-	// Status Whether it is in the ledger.
-	Status UsageEventResultStatus `json:"status"`
+	// Status Whether the event is in the ledger.
+	//
+	// Examples: recorded
+	Status UsageEventStatus `json:"status"`
 }
 
-// UsageEventResultStatus Whether it is in the ledger.
-type UsageEventResultStatus string
-
 // UsageEventResults What became of the events.
+//
+// Examples: {"results":[{"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}]}
 type UsageEventResults struct {
 	// Results One for each event, in the order sent.
 	Results []UsageEventResult `json:"results"`
 }
 
+// UsageEventStatus Whether the event is in the ledger.
+//
+// Examples: recorded
+type UsageEventStatus string
+
+// UsageGrouping What is told apart within a bucket of time.
+//
+// Examples: category
+type UsageGrouping string
+
 // UsagePoint What was used in a bucket of time.
+//
+// Examples: {"category":"tts","credits":8000,"requests":1200,"start":"2026-03-21T00:00:00Z"}
 type UsagePoint struct {
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category *Category `json:"category,omitempty"`
 
 	// Credits Credits used. Corrections count against the hour in which they were made.
@@ -1442,18 +1643,27 @@ type UsagePoint struct {
 }
 
 // UsageTimeseries Usage over time. Buckets in which nothing was used are left out.
+//
+// Examples: {"data":[{"category":"tts","credits":8000,"requests":1200,"start":"2026-03-21T00:00:00Z"}]}
 type UsageTimeseries struct {
 	// Data The points, oldest first.
 	Data []UsagePoint `json:"data"`
 }
 
 // VerifyCode Whether the key may be used, and if not, why.
+//
+// Examples: valid
 type VerifyCode string
 
 // VerifyKeyRequest A customer's key, and what they want to do with it.
+//
+// Examples: {"cost":{"category":"tts","provider":"cartesia","quantity":1200},"eventId":"req_8c1f2a","key":"plabs_sk_live_abc123..."}
 type VerifyKeyRequest struct {
 	// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
 	// `byok` it counts as a request and costs 0.
+	//
+	//
+	// Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 	Cost *Cost `json:"cost,omitempty"`
 
 	// EventID Your id for the event that the cost becomes, unique in its account for ever. Send the same one again when
@@ -1468,10 +1678,15 @@ type VerifyKeyRequest struct {
 
 	// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
 	// its billing.
+	//
+	//
+	// Examples: tts
 	Scope *Scope `json:"scope,omitempty"`
 }
 
 // VerifyKeyResult The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing.
+//
+// Examples: {"accountId":"acct_abc123","code":"credits_exhausted","keyId":"key_abc123","tier":"free","valid":false}
 type VerifyKeyResult struct {
 	// AccountID An account's id.
 	//
@@ -1479,6 +1694,8 @@ type VerifyKeyResult struct {
 	AccountID *AccountID `json:"accountId,omitempty"`
 
 	// Code Whether the key may be used, and if not, why.
+	//
+	// Examples: valid
 	Code VerifyCode `json:"code"`
 
 	// CreditLimit The key's own limit in a billing period. Left out if it has none.
@@ -1505,9 +1722,13 @@ type VerifyKeyResult struct {
 	KeyRemaining *int64 `json:"keyRemaining,omitempty"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Remaining Credits that are left to the account before its cap or overage, as committed. Only with a cost.
@@ -1520,6 +1741,8 @@ type VerifyKeyResult struct {
 	Scopes []Scope `json:"scopes,omitempty"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier *Tier `json:"tier,omitempty"`
 
 	// Valid Whether the key may be used.
@@ -1530,6 +1753,8 @@ type VerifyKeyResult struct {
 type AccountIDInPath = string
 
 // ByCategory What credits are spent on.
+//
+// Examples: tts
 type ByCategory = Category
 
 // ByKey A key's id.
@@ -1555,76 +1780,184 @@ type ReservationIDInPath = string
 // To defines model for To.
 type To = time.Time
 
+// AccountExists An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type AccountExists = Problem
+
 // AccountFound A customer of yours.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","email":"billing@acme.test","externalId":"customer-42","id":"acct_abc123","name":"Acme","status":"active","stripeCustomerId":null,"tier":"free"}
 type AccountFound = Account
 
 // AccountNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type AccountNotFound = Problem
 
 // AlertsFound The alerts of the current billing period.
+//
+// Examples: {"percents":[50,80,100],"raised":[]}
 type AlertsFound = Alerts
 
 // BadRequest An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type BadRequest = Problem
 
+// BadStripeEvent An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type BadStripeEvent = Problem
+
+// BillingNotReady An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type BillingNotReady = Problem
+
 // BillingUnavailable An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type BillingUnavailable = Problem
 
-// Conflict An RFC 9457 problem document.
-type Conflict = Problem
+// CheckoutConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type CheckoutConflict = Problem
+
+// CostConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type CostConflict = Problem
 
 // CreditsExhausted An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type CreditsExhausted = Problem
 
 // EventConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type EventConflict = Problem
 
 // EventNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type EventNotFound = Problem
 
 // Forbidden An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Forbidden = Problem
 
 // Healthy The state of the process.
+//
+// Examples: {"status":"ok"}
 type Healthy = Health
 
+// IdempotencyInProgress An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type IdempotencyInProgress = Problem
+
 // IdempotencyKeyReused An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type IdempotencyKeyReused = Problem
 
 // InternalError An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type InternalError = Problem
 
 // KeyFound A key, without its raw value.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","creditLimit":5000,"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","lastUsedAt":null,"name":"Production Key","prefix":"plabs_sk_live_abc1...","rateLimit":{"requests":100,"windowSeconds":60},"scopes":["tts","stt"]}
 type KeyFound = Key
 
 // KeyNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type KeyNotFound = Problem
 
+// KeyOrAccountNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type KeyOrAccountNotFound = Problem
+
+// NoBillingAccount An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type NoBillingAccount = Problem
+
+// OverageNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type OverageNotFound = Problem
+
+// OverageNotParked An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type OverageNotParked = Problem
+
 // PayloadTooLarge An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type PayloadTooLarge = Problem
 
 // PeriodNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type PeriodNotFound = Problem
 
 // ReservationConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type ReservationConflict = Problem
 
 // ReservationFound Credits that are held, or were.
+//
+// Examples: {"accountId":"acct_abc123","category":"llm","credits":0,"eventId":"call_77","expiresAt":"2026-03-21T12:10:00Z","held":500,"id":"rsv_abc123","keyId":"key_abc123","state":"held","uncollected":0}
 type ReservationFound = Reservation
 
 // ReservationNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type ReservationNotFound = Problem
 
+// RotationConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type RotationConflict = Problem
+
 // SpendLimitFound A limit of overage.
+//
+// Examples: {"overageCredits":100000}
 type SpendLimitFound = SpendLimit
 
+// TierManagedByStripe An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type TierManagedByStripe = Problem
+
+// TopUpConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type TopUpConflict = Problem
+
 // Unauthorized An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Unauthorized = Problem
 
 // Unavailable An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Unavailable = Problem
 
 // UnsupportedMediaType An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type UnsupportedMediaType = Problem
 
 // ListAccountsParams defines parameters for ListAccounts.
@@ -1821,10 +2154,10 @@ type GetUsageTimeseriesParams struct {
 	To *To `form:"to,omitempty" json:"to,omitempty"`
 
 	// Bucket How long a bucket is.
-	Bucket *GetUsageTimeseriesParamsBucket `form:"bucket,omitempty" json:"bucket,omitempty"`
+	Bucket *UsageBucket `form:"bucket,omitempty" json:"bucket,omitempty"`
 
 	// GroupBy What to tell apart within a bucket.
-	GroupBy *GetUsageTimeseriesParamsGroupBy `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+	GroupBy *UsageGrouping `form:"groupBy,omitempty" json:"groupBy,omitempty"`
 
 	// KeyID Only usage of this key.
 	KeyID *ByKey `form:"keyId,omitempty" json:"keyId,omitempty"`
@@ -1832,12 +2165,6 @@ type GetUsageTimeseriesParams struct {
 	// Category Only usage of this category.
 	Category *ByCategory `form:"category,omitempty" json:"category,omitempty"`
 }
-
-// GetUsageTimeseriesParamsBucket defines parameters for GetUsageTimeseries.
-type GetUsageTimeseriesParamsBucket string
-
-// GetUsageTimeseriesParamsGroupBy defines parameters for GetUsageTimeseries.
-type GetUsageTimeseriesParamsGroupBy string
 
 // ReceiveStripeEventParams defines parameters for ReceiveStripeEvent.
 type ReceiveStripeEventParams struct {
@@ -3160,47 +3487,49 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
+	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
+	router.GET(options.BaseURL+"/v1/accounts", wrapper.ListAccounts, options.OperationMiddlewares["listAccounts"]...)
+	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
+	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
+	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
+	router.PUT(options.BaseURL+"/v1/accounts/:accountId/rate-limit", wrapper.SetAccountRateLimit, options.OperationMiddlewares["setAccountRateLimit"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/resume", wrapper.ResumeAccount, options.OperationMiddlewares["resumeAccount"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
+	router.PUT(options.BaseURL+"/v1/accounts/:accountId/tier", wrapper.SetAccountTier, options.OperationMiddlewares["setAccountTier"]...)
+	router.GET(options.BaseURL+"/v1/billing/alerts", wrapper.GetAlerts, options.OperationMiddlewares["getAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/billing/alerts", wrapper.SetAlerts, options.OperationMiddlewares["setAlerts"]...)
+	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
+	router.POST(options.BaseURL+"/v1/billing/overage/:overageId/retry", wrapper.RetryOverage, options.OperationMiddlewares["retryOverage"]...)
+	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
+	router.GET(options.BaseURL+"/v1/billing/problems", wrapper.GetBillingProblems, options.OperationMiddlewares["getBillingProblems"]...)
+	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
+	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
+	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
+	router.POST(options.BaseURL+"/v1/billing/topup", wrapper.CreateTopUp, options.OperationMiddlewares["createTopUp"]...)
 	router.GET(options.BaseURL+"/v1/keys", wrapper.ListKeys, options.OperationMiddlewares["listKeys"]...)
 	router.POST(options.BaseURL+"/v1/keys", wrapper.CreateKey, options.OperationMiddlewares["createKey"]...)
 	router.DELETE(options.BaseURL+"/v1/keys/:keyId", wrapper.RevokeKey, options.OperationMiddlewares["revokeKey"]...)
 	router.GET(options.BaseURL+"/v1/keys/:keyId", wrapper.GetKey, options.OperationMiddlewares["getKey"]...)
 	router.PATCH(options.BaseURL+"/v1/keys/:keyId", wrapper.UpdateKey, options.OperationMiddlewares["updateKey"]...)
-	router.POST(options.BaseURL+"/v1/keys/verify", wrapper.VerifyKey, options.OperationMiddlewares["verifyKey"]...)
 	router.POST(options.BaseURL+"/v1/keys/:keyId/rotate", wrapper.RotateKey, options.OperationMiddlewares["rotateKey"]...)
+	router.POST(options.BaseURL+"/v1/keys/verify", wrapper.VerifyKey, options.OperationMiddlewares["verifyKey"]...)
 	router.GET(options.BaseURL+"/v1/usage", wrapper.GetUsage, options.OperationMiddlewares["getUsage"]...)
 	router.GET(options.BaseURL+"/v1/usage/events", wrapper.ListUsageEvents, options.OperationMiddlewares["listUsageEvents"]...)
 	router.POST(options.BaseURL+"/v1/usage/events", wrapper.RecordUsage, options.OperationMiddlewares["recordUsage"]...)
 	router.POST(options.BaseURL+"/v1/usage/events/:eventId/reversal", wrapper.ReverseUsage, options.OperationMiddlewares["reverseUsage"]...)
 	router.POST(options.BaseURL+"/v1/usage/reservations", wrapper.ReserveCredits, options.OperationMiddlewares["reserveCredits"]...)
-	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/release", wrapper.ReleaseReservation, options.OperationMiddlewares["releaseReservation"]...)
-	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
+	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
 	router.GET(options.BaseURL+"/v1/usage/statement", wrapper.GetStatement, options.OperationMiddlewares["getStatement"]...)
-	router.GET(options.BaseURL+"/v1/billing/alerts", wrapper.GetAlerts, options.OperationMiddlewares["getAlerts"]...)
-	router.PUT(options.BaseURL+"/v1/billing/alerts", wrapper.SetAlerts, options.OperationMiddlewares["setAlerts"]...)
-	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
-	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
-	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
-	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
-	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
-	router.POST(options.BaseURL+"/v1/billing/topup", wrapper.CreateTopUp, options.OperationMiddlewares["createTopUp"]...)
-	router.GET(options.BaseURL+"/v1/billing/problems", wrapper.GetBillingProblems, options.OperationMiddlewares["getBillingProblems"]...)
-	router.POST(options.BaseURL+"/v1/billing/overage/:overageId/retry", wrapper.RetryOverage, options.OperationMiddlewares["retryOverage"]...)
-	router.GET(options.BaseURL+"/v1/accounts", wrapper.ListAccounts, options.OperationMiddlewares["listAccounts"]...)
-	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
-	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
-	router.PUT(options.BaseURL+"/v1/accounts/:accountId/rate-limit", wrapper.SetAccountRateLimit, options.OperationMiddlewares["setAccountRateLimit"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
-	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/resume", wrapper.ResumeAccount, options.OperationMiddlewares["resumeAccount"]...)
-	router.PUT(options.BaseURL+"/v1/accounts/:accountId/tier", wrapper.SetAccountTier, options.OperationMiddlewares["setAccountTier"]...)
+	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
 	router.POST(options.BaseURL+"/webhooks/stripe", wrapper.ReceiveStripeEvent, options.OperationMiddlewares["receiveStripeEvent"]...)
-	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
-	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
 
 }
+
+type AccountExistsApplicationProblemPlusJSONResponse Problem
 
 type AccountFoundJSONResponse Account
 
@@ -3210,16 +3539,15 @@ type AlertsFoundJSONResponse Alerts
 
 type BadRequestApplicationProblemPlusJSONResponse Problem
 
-type BillingUnavailableResponseHeaders struct {
-	RetryAfter int32
-}
-type BillingUnavailableApplicationProblemPlusJSONResponse struct {
-	Body Problem
+type BadStripeEventApplicationProblemPlusJSONResponse Problem
 
-	Headers BillingUnavailableResponseHeaders
-}
+type BillingNotReadyApplicationProblemPlusJSONResponse Problem
 
-type ConflictApplicationProblemPlusJSONResponse Problem
+type BillingUnavailableApplicationProblemPlusJSONResponse Problem
+
+type CheckoutConflictApplicationProblemPlusJSONResponse Problem
+
+type CostConflictApplicationProblemPlusJSONResponse Problem
 
 type CreditsExhaustedApplicationProblemPlusJSONResponse Problem
 
@@ -3231,6 +3559,8 @@ type ForbiddenApplicationProblemPlusJSONResponse Problem
 
 type HealthyJSONResponse Health
 
+type IdempotencyInProgressApplicationProblemPlusJSONResponse Problem
+
 type IdempotencyKeyReusedApplicationProblemPlusJSONResponse Problem
 
 type InternalErrorApplicationProblemPlusJSONResponse Problem
@@ -3238,6 +3568,14 @@ type InternalErrorApplicationProblemPlusJSONResponse Problem
 type KeyFoundJSONResponse Key
 
 type KeyNotFoundApplicationProblemPlusJSONResponse Problem
+
+type KeyOrAccountNotFoundApplicationProblemPlusJSONResponse Problem
+
+type NoBillingAccountApplicationProblemPlusJSONResponse Problem
+
+type OverageNotFoundApplicationProblemPlusJSONResponse Problem
+
+type OverageNotParkedApplicationProblemPlusJSONResponse Problem
 
 type PayloadTooLargeApplicationProblemPlusJSONResponse Problem
 
@@ -3249,25 +3587,17 @@ type ReservationFoundJSONResponse Reservation
 
 type ReservationNotFoundApplicationProblemPlusJSONResponse Problem
 
+type RotationConflictApplicationProblemPlusJSONResponse Problem
+
 type SpendLimitFoundJSONResponse SpendLimit
 
-type UnauthorizedResponseHeaders struct {
-	WWWAuthenticate string
-}
-type UnauthorizedApplicationProblemPlusJSONResponse struct {
-	Body Problem
+type TierManagedByStripeApplicationProblemPlusJSONResponse Problem
 
-	Headers UnauthorizedResponseHeaders
-}
+type TopUpConflictApplicationProblemPlusJSONResponse Problem
 
-type UnavailableResponseHeaders struct {
-	RetryAfter int32
-}
-type UnavailableApplicationProblemPlusJSONResponse struct {
-	Body Problem
+type UnauthorizedApplicationProblemPlusJSONResponse Problem
 
-	Headers UnavailableResponseHeaders
-}
+type UnavailableApplicationProblemPlusJSONResponse Problem
 
 type UnsupportedMediaTypeApplicationProblemPlusJSONResponse Problem
 
@@ -3288,22 +3618,6 @@ func (response GetHealth200JSONResponse) VisitGetHealthResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetHealth500ApplicationProblemPlusJSONResponse struct {
-	InternalErrorApplicationProblemPlusJSONResponse
-}
-
-func (response GetHealth500ApplicationProblemPlusJSONResponse) VisitGetHealthResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3329,22 +3643,6 @@ func (response GetReadiness200JSONResponse) VisitGetReadinessResponse(w http.Res
 	return err
 }
 
-type GetReadiness500ApplicationProblemPlusJSONResponse struct {
-	InternalErrorApplicationProblemPlusJSONResponse
-}
-
-func (response GetReadiness500ApplicationProblemPlusJSONResponse) VisitGetReadinessResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type GetReadiness503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }
@@ -3352,11 +3650,10 @@ type GetReadiness503ApplicationProblemPlusJSONResponse struct {
 func (response GetReadiness503ApplicationProblemPlusJSONResponse) VisitGetReadinessResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3407,11 +3704,10 @@ type ListAccounts401ApplicationProblemPlusJSONResponse struct {
 func (response ListAccounts401ApplicationProblemPlusJSONResponse) VisitListAccountsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3456,11 +3752,10 @@ type ListAccounts503ApplicationProblemPlusJSONResponse struct {
 func (response ListAccounts503ApplicationProblemPlusJSONResponse) VisitListAccountsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3512,11 +3807,10 @@ type CreateAccount401ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccount401ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3539,7 +3833,7 @@ func (response CreateAccount403ApplicationProblemPlusJSONResponse) VisitCreateAc
 }
 
 type CreateAccount409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	AccountExistsApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccount409ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
@@ -3625,11 +3919,10 @@ type CreateAccount503ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccount503ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3680,11 +3973,10 @@ type GetAccount401ApplicationProblemPlusJSONResponse struct {
 func (response GetAccount401ApplicationProblemPlusJSONResponse) VisitGetAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3745,11 +4037,10 @@ type GetAccount503ApplicationProblemPlusJSONResponse struct {
 func (response GetAccount503ApplicationProblemPlusJSONResponse) VisitGetAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3802,11 +4093,10 @@ type GrantCredits401ApplicationProblemPlusJSONResponse struct {
 func (response GrantCredits401ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3845,7 +4135,7 @@ func (response GrantCredits404ApplicationProblemPlusJSONResponse) VisitGrantCred
 }
 
 type GrantCredits409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response GrantCredits409ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
@@ -3931,11 +4221,10 @@ type GrantCredits503ApplicationProblemPlusJSONResponse struct {
 func (response GrantCredits503ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3988,11 +4277,10 @@ type CreateAccountKey401ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccountKey401ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4031,7 +4319,7 @@ func (response CreateAccountKey404ApplicationProblemPlusJSONResponse) VisitCreat
 }
 
 type CreateAccountKey409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccountKey409ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
@@ -4117,11 +4405,10 @@ type CreateAccountKey503ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccountKey503ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4173,11 +4460,10 @@ type ListLedger401ApplicationProblemPlusJSONResponse struct {
 func (response ListLedger401ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4238,11 +4524,10 @@ type ListLedger503ApplicationProblemPlusJSONResponse struct {
 func (response ListLedger503ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4294,11 +4579,10 @@ type SetAccountRateLimit401ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountRateLimit401ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4391,11 +4675,10 @@ type SetAccountRateLimit503ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountRateLimit503ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4447,11 +4730,10 @@ type ResumeAccount401ApplicationProblemPlusJSONResponse struct {
 func (response ResumeAccount401ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4490,7 +4772,7 @@ func (response ResumeAccount404ApplicationProblemPlusJSONResponse) VisitResumeAc
 }
 
 type ResumeAccount409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response ResumeAccount409ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
@@ -4544,11 +4826,10 @@ type ResumeAccount503ApplicationProblemPlusJSONResponse struct {
 func (response ResumeAccount503ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4600,11 +4881,10 @@ type SuspendAccount401ApplicationProblemPlusJSONResponse struct {
 func (response SuspendAccount401ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4643,7 +4923,7 @@ func (response SuspendAccount404ApplicationProblemPlusJSONResponse) VisitSuspend
 }
 
 type SuspendAccount409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response SuspendAccount409ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
@@ -4697,11 +4977,10 @@ type SuspendAccount503ApplicationProblemPlusJSONResponse struct {
 func (response SuspendAccount503ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4753,11 +5032,10 @@ type SetAccountTier401ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountTier401ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4796,7 +5074,7 @@ func (response SetAccountTier404ApplicationProblemPlusJSONResponse) VisitSetAcco
 }
 
 type SetAccountTier409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	TierManagedByStripeApplicationProblemPlusJSONResponse
 }
 
 func (response SetAccountTier409ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
@@ -4866,11 +5144,10 @@ type SetAccountTier503ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountTier503ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4920,11 +5197,10 @@ type GetAlerts401ApplicationProblemPlusJSONResponse struct {
 func (response GetAlerts401ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4969,11 +5245,10 @@ type GetAlerts503ApplicationProblemPlusJSONResponse struct {
 func (response GetAlerts503ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5024,11 +5299,10 @@ type SetAlerts401ApplicationProblemPlusJSONResponse struct {
 func (response SetAlerts401ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5105,11 +5379,10 @@ type SetAlerts503ApplicationProblemPlusJSONResponse struct {
 func (response SetAlerts503ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5161,11 +5434,10 @@ type CreateCheckoutSession401ApplicationProblemPlusJSONResponse struct {
 func (response CreateCheckoutSession401ApplicationProblemPlusJSONResponse) VisitCreateCheckoutSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5188,7 +5460,7 @@ func (response CreateCheckoutSession403ApplicationProblemPlusJSONResponse) Visit
 }
 
 type CreateCheckoutSession409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	CheckoutConflictApplicationProblemPlusJSONResponse
 }
 
 func (response CreateCheckoutSession409ApplicationProblemPlusJSONResponse) VisitCreateCheckoutSessionResponse(w http.ResponseWriter) error {
@@ -5274,11 +5546,10 @@ type CreateCheckoutSession503ApplicationProblemPlusJSONResponse struct {
 func (response CreateCheckoutSession503ApplicationProblemPlusJSONResponse) VisitCreateCheckoutSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5323,11 +5594,10 @@ type RetryOverage401ApplicationProblemPlusJSONResponse struct {
 func (response RetryOverage401ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5349,7 +5619,9 @@ func (response RetryOverage403ApplicationProblemPlusJSONResponse) VisitRetryOver
 	return err
 }
 
-type RetryOverage404ApplicationProblemPlusJSONResponse Problem
+type RetryOverage404ApplicationProblemPlusJSONResponse struct {
+	OverageNotFoundApplicationProblemPlusJSONResponse
+}
 
 func (response RetryOverage404ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
 
@@ -5364,7 +5636,7 @@ func (response RetryOverage404ApplicationProblemPlusJSONResponse) VisitRetryOver
 }
 
 type RetryOverage409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	OverageNotParkedApplicationProblemPlusJSONResponse
 }
 
 func (response RetryOverage409ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
@@ -5402,11 +5674,10 @@ type RetryOverage503ApplicationProblemPlusJSONResponse struct {
 func (response RetryOverage503ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5458,11 +5729,10 @@ type CreatePortalSession401ApplicationProblemPlusJSONResponse struct {
 func (response CreatePortalSession401ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5485,7 +5755,7 @@ func (response CreatePortalSession403ApplicationProblemPlusJSONResponse) VisitCr
 }
 
 type CreatePortalSession409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	NoBillingAccountApplicationProblemPlusJSONResponse
 }
 
 func (response CreatePortalSession409ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
@@ -5571,11 +5841,10 @@ type CreatePortalSession503ApplicationProblemPlusJSONResponse struct {
 func (response CreatePortalSession503ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5625,11 +5894,10 @@ type GetBillingProblems401ApplicationProblemPlusJSONResponse struct {
 func (response GetBillingProblems401ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5674,11 +5942,10 @@ type GetBillingProblems503ApplicationProblemPlusJSONResponse struct {
 func (response GetBillingProblems503ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5728,11 +5995,10 @@ type GetSpendLimit401ApplicationProblemPlusJSONResponse struct {
 func (response GetSpendLimit401ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5777,11 +6043,10 @@ type GetSpendLimit503ApplicationProblemPlusJSONResponse struct {
 func (response GetSpendLimit503ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5832,11 +6097,10 @@ type SetSpendLimit401ApplicationProblemPlusJSONResponse struct {
 func (response SetSpendLimit401ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5913,11 +6177,10 @@ type SetSpendLimit503ApplicationProblemPlusJSONResponse struct {
 func (response SetSpendLimit503ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5967,11 +6230,10 @@ type GetSubscription401ApplicationProblemPlusJSONResponse struct {
 func (response GetSubscription401ApplicationProblemPlusJSONResponse) VisitGetSubscriptionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6016,11 +6278,10 @@ type GetSubscription503ApplicationProblemPlusJSONResponse struct {
 func (response GetSubscription503ApplicationProblemPlusJSONResponse) VisitGetSubscriptionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6072,11 +6333,10 @@ type CreateTopUp401ApplicationProblemPlusJSONResponse struct {
 func (response CreateTopUp401ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6099,7 +6359,7 @@ func (response CreateTopUp403ApplicationProblemPlusJSONResponse) VisitCreateTopU
 }
 
 type CreateTopUp409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	TopUpConflictApplicationProblemPlusJSONResponse
 }
 
 func (response CreateTopUp409ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
@@ -6185,11 +6445,10 @@ type CreateTopUp503ApplicationProblemPlusJSONResponse struct {
 func (response CreateTopUp503ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6240,11 +6499,10 @@ type ListKeys401ApplicationProblemPlusJSONResponse struct {
 func (response ListKeys401ApplicationProblemPlusJSONResponse) VisitListKeysResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6289,11 +6547,10 @@ type ListKeys503ApplicationProblemPlusJSONResponse struct {
 func (response ListKeys503ApplicationProblemPlusJSONResponse) VisitListKeysResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6345,11 +6602,10 @@ type CreateKey401ApplicationProblemPlusJSONResponse struct {
 func (response CreateKey401ApplicationProblemPlusJSONResponse) VisitCreateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6372,7 +6628,7 @@ func (response CreateKey403ApplicationProblemPlusJSONResponse) VisitCreateKeyRes
 }
 
 type CreateKey409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response CreateKey409ApplicationProblemPlusJSONResponse) VisitCreateKeyResponse(w http.ResponseWriter) error {
@@ -6458,11 +6714,10 @@ type CreateKey503ApplicationProblemPlusJSONResponse struct {
 func (response CreateKey503ApplicationProblemPlusJSONResponse) VisitCreateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6513,11 +6768,10 @@ type VerifyKey401ApplicationProblemPlusJSONResponse struct {
 func (response VerifyKey401ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6540,7 +6794,7 @@ func (response VerifyKey403ApplicationProblemPlusJSONResponse) VisitVerifyKeyRes
 }
 
 type VerifyKey409ApplicationProblemPlusJSONResponse struct {
-	EventConflictApplicationProblemPlusJSONResponse
+	CostConflictApplicationProblemPlusJSONResponse
 }
 
 func (response VerifyKey409ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
@@ -6610,11 +6864,10 @@ type VerifyKey503ApplicationProblemPlusJSONResponse struct {
 func (response VerifyKey503ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6659,11 +6912,10 @@ type RevokeKey401ApplicationProblemPlusJSONResponse struct {
 func (response RevokeKey401ApplicationProblemPlusJSONResponse) VisitRevokeKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6724,11 +6976,10 @@ type RevokeKey503ApplicationProblemPlusJSONResponse struct {
 func (response RevokeKey503ApplicationProblemPlusJSONResponse) VisitRevokeKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6779,11 +7030,10 @@ type GetKey401ApplicationProblemPlusJSONResponse struct {
 func (response GetKey401ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6844,11 +7094,10 @@ type GetKey503ApplicationProblemPlusJSONResponse struct {
 func (response GetKey503ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6900,11 +7149,10 @@ type UpdateKey401ApplicationProblemPlusJSONResponse struct {
 func (response UpdateKey401ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6997,11 +7245,10 @@ type UpdateKey503ApplicationProblemPlusJSONResponse struct {
 func (response UpdateKey503ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7054,11 +7301,10 @@ type RotateKey401ApplicationProblemPlusJSONResponse struct {
 func (response RotateKey401ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7097,7 +7343,7 @@ func (response RotateKey404ApplicationProblemPlusJSONResponse) VisitRotateKeyRes
 }
 
 type RotateKey409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	RotationConflictApplicationProblemPlusJSONResponse
 }
 
 func (response RotateKey409ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
@@ -7183,11 +7429,10 @@ type RotateKey503ApplicationProblemPlusJSONResponse struct {
 func (response RotateKey503ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7237,11 +7482,10 @@ type GetUsage401ApplicationProblemPlusJSONResponse struct {
 func (response GetUsage401ApplicationProblemPlusJSONResponse) VisitGetUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7286,11 +7530,10 @@ type GetUsage503ApplicationProblemPlusJSONResponse struct {
 func (response GetUsage503ApplicationProblemPlusJSONResponse) VisitGetUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7341,11 +7584,10 @@ type ListUsageEvents401ApplicationProblemPlusJSONResponse struct {
 func (response ListUsageEvents401ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7390,11 +7632,10 @@ type ListUsageEvents503ApplicationProblemPlusJSONResponse struct {
 func (response ListUsageEvents503ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7446,17 +7687,18 @@ type RecordUsage401ApplicationProblemPlusJSONResponse struct {
 func (response RecordUsage401ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
-type RecordUsage402ApplicationProblemPlusJSONResponse Problem
+type RecordUsage402ApplicationProblemPlusJSONResponse struct {
+	CreditsExhaustedApplicationProblemPlusJSONResponse
+}
 
 func (response RecordUsage402ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
@@ -7486,7 +7728,9 @@ func (response RecordUsage403ApplicationProblemPlusJSONResponse) VisitRecordUsag
 	return err
 }
 
-type RecordUsage404ApplicationProblemPlusJSONResponse Problem
+type RecordUsage404ApplicationProblemPlusJSONResponse struct {
+	KeyOrAccountNotFoundApplicationProblemPlusJSONResponse
+}
 
 func (response RecordUsage404ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
@@ -7500,7 +7744,9 @@ func (response RecordUsage404ApplicationProblemPlusJSONResponse) VisitRecordUsag
 	return err
 }
 
-type RecordUsage409ApplicationProblemPlusJSONResponse Problem
+type RecordUsage409ApplicationProblemPlusJSONResponse struct {
+	EventConflictApplicationProblemPlusJSONResponse
+}
 
 func (response RecordUsage409ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
@@ -7585,11 +7831,10 @@ type RecordUsage503ApplicationProblemPlusJSONResponse struct {
 func (response RecordUsage503ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7642,11 +7887,10 @@ type ReverseUsage401ApplicationProblemPlusJSONResponse struct {
 func (response ReverseUsage401ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7685,7 +7929,7 @@ func (response ReverseUsage404ApplicationProblemPlusJSONResponse) VisitReverseUs
 }
 
 type ReverseUsage409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	EventConflictApplicationProblemPlusJSONResponse
 }
 
 func (response ReverseUsage409ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
@@ -7771,11 +8015,10 @@ type ReverseUsage503ApplicationProblemPlusJSONResponse struct {
 func (response ReverseUsage503ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7827,11 +8070,10 @@ type ReserveCredits401ApplicationProblemPlusJSONResponse struct {
 func (response ReserveCredits401ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7870,7 +8112,7 @@ func (response ReserveCredits403ApplicationProblemPlusJSONResponse) VisitReserve
 }
 
 type ReserveCredits404ApplicationProblemPlusJSONResponse struct {
-	KeyNotFoundApplicationProblemPlusJSONResponse
+	KeyOrAccountNotFoundApplicationProblemPlusJSONResponse
 }
 
 func (response ReserveCredits404ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
@@ -7972,11 +8214,10 @@ type ReserveCredits503ApplicationProblemPlusJSONResponse struct {
 func (response ReserveCredits503ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8028,11 +8269,10 @@ type ReleaseReservation401ApplicationProblemPlusJSONResponse struct {
 func (response ReleaseReservation401ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8125,11 +8365,10 @@ type ReleaseReservation503ApplicationProblemPlusJSONResponse struct {
 func (response ReleaseReservation503ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8182,11 +8421,10 @@ type SettleReservation401ApplicationProblemPlusJSONResponse struct {
 func (response SettleReservation401ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8311,11 +8549,10 @@ type SettleReservation503ApplicationProblemPlusJSONResponse struct {
 func (response SettleReservation503ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8366,11 +8603,10 @@ type GetStatement401ApplicationProblemPlusJSONResponse struct {
 func (response GetStatement401ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8431,11 +8667,10 @@ type GetStatement503ApplicationProblemPlusJSONResponse struct {
 func (response GetStatement503ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8486,11 +8721,10 @@ type GetUsageTimeseries401ApplicationProblemPlusJSONResponse struct {
 func (response GetUsageTimeseries401ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8535,11 +8769,10 @@ type GetUsageTimeseries503ApplicationProblemPlusJSONResponse struct {
 func (response GetUsageTimeseries503ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8568,7 +8801,9 @@ func (response ReceiveStripeEvent200JSONResponse) VisitReceiveStripeEventRespons
 	return err
 }
 
-type ReceiveStripeEvent400ApplicationProblemPlusJSONResponse Problem
+type ReceiveStripeEvent400ApplicationProblemPlusJSONResponse struct {
+	BadStripeEventApplicationProblemPlusJSONResponse
+}
 
 func (response ReceiveStripeEvent400ApplicationProblemPlusJSONResponse) VisitReceiveStripeEventResponse(w http.ResponseWriter) error {
 
@@ -8631,17 +8866,16 @@ func (response ReceiveStripeEvent500ApplicationProblemPlusJSONResponse) VisitRec
 }
 
 type ReceiveStripeEvent503ApplicationProblemPlusJSONResponse struct {
-	BillingUnavailableApplicationProblemPlusJSONResponse
+	BillingNotReadyApplicationProblemPlusJSONResponse
 }
 
 func (response ReceiveStripeEvent503ApplicationProblemPlusJSONResponse) VisitReceiveStripeEventResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -10191,410 +10425,4 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
 	return nil
-}
-
-// Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
-// Stored as a slice of fixed-width chunks rather than one concatenated
-// const string: with thousands of chunks the chained `+` fold is several
-// times slower for the Go compiler than parsing a slice literal.
-var swaggerSpec = []string{
-	"7L17k9s2kzf6VXB0tipOLUejudiJlX927Njv4zeJ7bXHm91kvCOIhCQ8QwEKAY6sdfl89lPoBkCQAiVK",
-	"I1/i9VZqHw/FC9BoNPr66/e9VM4XUjChVW/4vsfe0fkiZ/DvizSVpdDmn7c0L5n5R1owqll2oXvD3ung",
-	"9MHR4Ozo9ORyMBjCf3/0kh6bU573hr0xz3Mupv9G0znra6a0+e2dZoWg+bOsN+ylpdJyzoqj89Ne0uPm",
-	"Ek1TfU3H6cnpWS/pCTpnvWHvIp2zXtJTmupSwU2a3+KVgi/YY/sa805R5nnS05wVvWFvUjDW+/DhQ9Kb",
-	"MZqxAib1iulidXQx0eaW972MqbTgC82l6A17r1kqRaaIlmRJuSZjNpEFI3rGiGDvNNHFqt9LegX7q+QF",
-	"y3pDXZQs6al0xubUvG4iizk1tOFCn5lZzek7Pi/nveHZg8Eg6c25wD9Pkp5eLRjeyaas6Jlx/v7770cX",
-	"pZ4xoXlKNVsf4YUir54+Jg9+uD8gVN2ozcOZ03e/MjHVs97w9P59/0lDNzFF0ixoQedMW+rYJX/28zPx",
-	"kprH1r4vCMV7vlOEZ33y+4xqklLxnaEWkYIRKtSSFYpQBX9qc0MmmSJCasLecaXNoLl528J8w6+zffGz",
-	"rOucHpwDRd2fJ2Y22jBYb9j77z8HRw8vjv6gR/9zffT2X/+ltz77pPdo9ZhqNpXFan2mL0S+IqWiU0bk",
-	"hOgZVyS1N/vx/1WyYlVNwP3eC8f7LwWb9Ia9//e42mjH+Ks69l/HwfzCuo3jhrUO4YatgH7dvv8LWz37",
-	"GT7+tJDzlm8vzQLO6GLBBMsI1UQWhJr9g4PRfM7aRjMxb43uj4xqdmQeja7Ls4zNF1IzkcZpckFAIBmC",
-	"rGRZkHQmpeJimpBS8L9KZjYwDM6wEVOa3KPkzZtnPxOuyFTK7Ps+eSoLcnpOZrI0rEoKIxbIkusZ7HZF",
-	"5wy/cSWmTCu4OOGF0pa9yZimN4SKzHD1jIuppZAieslT9lPjLfhmau5lhR8VN18+Pz3tE0PoK6HKNGVK",
-	"MUVowcgNW+ghDG1SKpqTdEbFlPkPJkRJwrWyQ4d3CbYkZgfMF7p/JdyioPSrViWg7pEh7yaJ0b69/p+j",
-	"/69tWwFbtUoQw76HFx6O8T+N4PiVz7len9s/5JLMqVgZ/iuYLgvRtjNyeEE4vIxNaJnr3vB0kGw4R046",
-	"HCOvmGLFLTWD2rQORXXb4dcjePknXJdL2UmI+XN9i/zScnfp9cHMVS2kUDUt6qksRQYalBSaoVZFF4vc",
-	"nPNciuN/KjPYugL24pc2Ae7uOnY6mvlsN5lfPfEhaVDqcsbc6d7vfUjc0J/LraNfFHKcs/m/ts+i0iBl",
-	"Fhz210Lq6wm83YxGo+p4OWMFMyJNSKLKdFaNChmJKQ0aZMH+uh6c/N+L0z/O/uP89/v/+eC/fvjjx4uH",
-	"jwaPT34+fRLojOeDc6MW6tx8+rnU5Kn9pF29shDDG7YCRWhoJzNcH+KH7mR+iS9pIXPL7AzNc1ZotT+3",
-	"eDovWJGiVv/n/UHy4yA5GQzeJr2CcmV24Z/vrQwang7M/yXugd7w/sDd1lTzT04rNb+E15wMTk4Hgw9v",
-	"d6AMzrCV/+BXIMUjmr3CxT4o53FxS3OeXVtGavBdeDgbGQf39slrxggrClmAxo3/AiJOOMsNK7J3C14w",
-	"9Uz8TFfKCGymjM7WG/bmpQJxSjWZS6XJ2YP7vQ9v92bkQcXIj2hGXvlZbGLl5pwPxsghueRkQswqFTTV",
-	"fTJCIo2IkaWKMJrOCBCrT55blWlJldNqcMHRYnwj6C3lOR3n7KALbw1S2M+pFBM+Lc2BFKy/HYBb++om",
-	"IgWeFuZQY8Xecuj+4KxavtesuOUpI+F8Ny9jywwOs5qvwZqOzP3eKP7d0fdJpSwUZoFrN5fVtMydskCd",
-	"GAh4JfBBq0wXfDrTRMgluTeqPYZabLv5Hpuqvfs4vBWm+1iKSc7TA0uTSpm+5uJ6UchpwZQKuerCbxJr",
-	"X3BFGjq4obrSPM9JUQrBxfQOJ93DisP8jLdIh5Y5HE5KmNE5+1VMVaVC0jyXS8I1uTcyBB0RRVcKtDVk",
-	"GboD7a6EJR65N2qZEnKU4YWCZVyrJ+9mtFSaHVa3SfHl18y/vXHGsFsmzBZTWpG50UTtE0a/FqRgc8oF",
-	"4Vbk2P1EFqzgMrsDY5xWjPGSruZmCK+cVr6ZQdYndBjW+K1t7vdGa5/0MoQKECRoRcqlIKDHkJzRW6bI",
-	"vdENW13DpWv2LmUsM4/Wz5xlwbVmAs6cJ2YpPopkgEUGcWm3oGcB+KZh7Osf05PJKYVBFSyVRVYZJzWP",
-	"wYKuckmzTyoVGuM/nDCAF4PFucPE3VJ9FGMEp9pmijj9nMxopbPDI5/WHmmO8nAr0jpBcm/U+Gp1lLfb",
-	"ME9lMeZZxsRBF2lZSDG9NnKBCc1pfn3Dm0vFFWEiW0guNNH0hilCiYsyGIGR4JkDSojRvLS8YeIOixgo",
-	"c9WcNy9ifBaHW8rqzWZ1QOsn41Kbs9ftKfPFBFyHKpULZk5jq/LdWqeu+RWO1SXXoNXJyQSW3TzkmMX8",
-	"XqoFE5lV3//BaK5nq7uZrT7KI292oQp+O0aUixwosWR5DqOs+5ZfMbRjP5JGaM6iAj/RZNSmFmNEobkx",
-	"KgYtf+7PqqfB4f9GLAqZGvt0nDPyRGiuVztoiMGcDsW2e5PDrKfAkOITY24e2FGAb74GSzZcwNdyzqw6",
-	"YYQk7GljIsqyIIpnrE/+vZQaA4feQM7uYDUGRr+bL3kNlhR5Yge32fyvzeRA9uKeRMAAwQE8XB1i0ahF",
-	"Wm/9fXBzWUeNeQqjxRB4Nkzt4845VfqNdX/hPdYf/LKQWZma8REMnCwKNuHvesPeIqdjda1urnN+y+BN",
-	"/T6sN9XMBwssFZT14i+5yOTSxpx7wwcDWBUjkXvDP3taK2AB3dvFuWaG1XIyQNQQif9RlChDwm7eXBu/",
-	"/HSaU31oH1dvcmR+iZrrpZS/0mJ6WE+W1YqvtZTXOby9obGOZQZ2MfxojaYT8ht/tD/dTwJlxzod7dlB",
-	"LqUkv9phbFqG9WEfbik2zNgsBtjOH4Xtu7H8wYz4Pbj/U3F+fY7k3igwGmAVgrjkR7G4g5jjtWJa5+ue",
-	"l+AWGPuYMUHsvYTmBaPZ6pNa2bExH2aZnmlQotzkagpUKhXkcRQsZzTQshpeOJ7OdnfDVS7M+pIf4MSv",
-	"MoSaqWI+9WbYy/O5P/lVb2iOfGPCYsoZzfPrH37o1dSARoTrxCkPM4jsgPIFOkKhbqsPYr5BQ3EANydk",
-	"XOSG80qRyjxnKfgXBzusakC19riLv6VJ6I8i5kI+7SbyaiP8lPIuPtSPFLttrsNrYxCDxncAfjcGOZ2y",
-	"x46XTyBUu8NMqtG08RF4SmHkbwQt9UwW/H8ObRDb4GPlmmhK5brTogq77s82J6G5G8yrW5g0GOlh2Oa5",
-	"DOYIEtVn04QTJvdKcSPkUiRkzpUZaZaQgt3KG5aZh1BoZd/360GxWNropsjY2v0w4o8Vdi1r4c3aumMw",
-	"kMRjgX1yWawInVIuPle8NRz6AYNhm2ftIhVcEeAFQsey1GBGVzzUIM6BIqRvhCoXC1lolv3GMk4vgTYH",
-	"5QX/geu5+cI1kD90rTCRwVxBoaeKNEXmHSyY+6FQ8AMhMFVyiQPZzA7R0R/eiAEv9dq8q8800/ObmX3e",
-	"520TZCFpZVHIBSs0x/UJnCfN53+fMQyxOSUf8jTwfvOiLmlwvgwg8vKCEZtroJjIFOHiVvKUKaJlnzwv",
-	"85xwGDaZ0ltGhBSQn1fLTD13H/zTfTHpiTLPe28/1IsMmp//L1kWEDTkGZnYlAQXuuj2bfDFtX6bZx3z",
-	"7579bIiEfqXNDzw393yo+LjT61/jzR9iRRLv2+2571TFO1TbZbKEMeSiPv0fDy/BbiFIh2d1vNwgRias",
-	"0Ng8k0tu01mr1NE/DX1rC2xJ6NjNvtkTKzL9JGD9t55v5fifLNVB0uOzn7cXP8BQnMj7s2aRvE025LU+",
-	"qOW1wmNVcms0tdUP61euojt+YesD7PgiGz6jmm5ce5UQwZbGxoNEd8iJ1WyuOieUwpSf4SMn1Tbp0aKg",
-	"K/PzjKrfZMGiQgHMUh9VrMK/U9iA9k1jKXNGIYFDsHf6cVkoWcQnNUrhxxEmndj6HXgdcrNEEZdTYwiv",
-	"7fIHGwRMgyOBrrXxVBPdwF+vQscwzTJuxk7zl8GaTWiu2Fo4y6Y7QDwvYMfCJtg4H/M6A9Rc0W2GABmZ",
-	"WY7wEEKySMFeTCDXcaPJ6t/+IXnvZg0U+7BGsmokGwj02ou7Vl4Jpn/DVlg1QdOULexBxUQ5x43pCsZc",
-	"vDL4cLDFclZEN5eeFUzNZJ6h0DPH4YIqhR+pEzmPE9hacI4ZrYfMaOC1A5UL/eC8F+T3D9bz+4NE3dgy",
-	"+rE2X7xWRrCljiDMAY5pCN01ARdhjZMEgnxLo3JwJC1+dme6NHjMEcl+PvEVF35WUd4zLHDpSKh23Jug",
-	"OGECM/BiNZM6k1Sp2U2ivMRf6JQBr1DLKd8plyWVYCKtFCkL9yoYB1TTXE5L9p2qye67MUEl0k8DxQdF",
-	"eptI9PNrJbFqOYmQdnaXpGVRMKEjvvOu5LzEveZJajbvjKez+CJ9RIpVZ6DLv18fqlTWIzAzqic4piNj",
-	"25pZv/UcblssP7bYqtnMaGu/RMUyrVYqlWUOhWokkxFNpETLhr0ux/4VakM1lYIQKVHh7WRpVAVQP8G/",
-	"1yeXM7aCFU2pSFkODn2RQfkcpqjsLGjBbxwZGCSiKVysCeU5yxJgWJlnu6tPTyk3NIN3dtChJsHtm2jG",
-	"3BgNmWjBwtHuQQrriYxUV+EPNV+WFEY3sWZdgrVX3JyZxQ3LdiTPiwUT9hsdqIOfeNE2WKBOaeSnHbW1",
-	"Q6HEkqFFOJUy2+tQFhkX0+6f5srQyZyASwoFgxXJ7nr2Wb6tVq3JNmvDbVIuadukMdnQXkON9YT2oDdM",
-	"aNQvwx+hdlYlOiQ2dlPQaVRBezxj6Y0sdVAVtNPpTLWhsxUjY0a0TEBELGGT+JpNoiNCC4XKmyLi0njF",
-	"Ml6wVJM3r341a2rlj4981LwH5z82SxzXpmnLgDt9y947KXOywJzufb7YxRx/SXkWNcmdxV2NOgmoFWUY",
-	"u46vmVIcXYcxJ5FZK+cNLBVW3dQXReEL2pwaPHOqhPsisU+Qe6NUXff7/dH3RBYJ+jZsLZJ5ZpFTkXht",
-	"XRaa5sGj44V9tt3pEaq/G9fRTY6YKTfedz54+CBW5RpSvwR6V4SI0lvut1mUz/CCUoUhYRxML5ecP7Kx",
-	"4dGikLc8Y8UIthMlo79KCqkho8QqXDUFlSwKnjLVJ79zPbsSo/FK3oyM+o9+CPD6+oCzeSNWSgywGqjO",
-	"AubZWvl0dDoQZLI+IFs14MZsTEefbRj3NaSBgOsG5xDEn6Mykdvqj7ikD7XNga3O3HI8l3pR6n+3VI+c",
-	"0vA75jsrhBsAnh/l+Xx0qEE4isbmLB29M8J1YlaYizpTRDwwHUrB+y214Envr1ZiuKM4cWMoBTpU7Hg8",
-	"xsfdidLYrJ6RorsU3JLOPbTXEXcRuGelddmvS839PPMRF3ywPmf19fnvf7u6Um//9d/cP6IrVPfTb9pY",
-	"T9ydOzrNG+SHB9tJD+nge5EdZMgGikOVG8ueLSLy4CLLCgT9kAURTC9lcaPIvcfPfn71PWrVttqJzOmK",
-	"jBk6TCaFnPfJhVglhE9IziaayLKuVYcHycPaYp1GNtNTejQZ9o9blqqhds+5cH+u6+C1nNs2r8/axMAx",
-	"ZzYkbdr75LmsfJ7gRFuKtVl32aodRBgTdJw789weKIhX0e6EvMHcp9DxuH6E1MvD18hirpJSaJ5jjH8F",
-	"s8Z/mqnKOdeabfHpnT24v9U3wTR1gYBN2+c3d1+w3TxBej/bfzWp8gtbQbU3DB4qwSXA1hQ01QyDkAFT",
-	"Ok5qEfH/fXX1bjA4urp6dzK5unr3w6SFNWtu7a4eap9nHT2doxtOFn3y5JYVK4u+07btNqbjmK/W99MP",
-	"m3ZT0kM8I/uz4UQj01rkV9aClQTCyTmu/1kq7YK5CWbzAYgQXSJSUeS4qDLlWiPF5hNKy4UiRnxxMa2C",
-	"qbwGGGNetcVzvF9Y1UJZQWJe3BowU7xhqz55Bt4ItPVYhsmM4FDtos17XIcYns6cC6NRGsOF3jJHmU7v",
-	"3ftQg4joDVsFoVC/YNVwW069uIraiFZ09cPmHUQ+Lcx+gsIjV99sgyGGFY2FZn0Wh/RR1UYAfkNbWbSS",
-	"1rzE8wWMl4LBRFnWJ7/a/W3YuHKkubjYjqPDymaz2tspBIIlAB9M6cLhJzjykOfg+xyzXC7JYI/xbI/K",
-	"3NUN1Qy8eALEmBHKmB5DllBUJlc1RglRGhjILJcxYuY0nXEBWiopGG2E/hDDB6CqVC+J4g65a1V4MOnZ",
-	"XPBr7y0yF1sRRCKYF72kl1qvQwMYIgYPsFYsvl6S3I400VpxyIUqJxOecvMuOPLgYqOsLZqfuY6S464o",
-	"PhVUlwVDuXPtKFVITXEy5qpNVbR/1evx7cVwcnOmZzKDS1ZZBl5TiteqZY2Qk9eO2nbd4GL1KrtDrtuu",
-	"oacTXJ7rVTRtac7hdZc037hcVRyEgYprwVimrq1zziaoXM+poFOWXY9X15igYn6Qi+tyoeCzStoE8pCd",
-	"WpPn4jXFMQ9qYEjtlBrVyHQJkVvfrqdH7Q4amPRqYZDI4WrtUqxKB0FZBZnGjMyoyHKWkRXTEfMLIRFb",
-	"wiVyoqvgsy54m5q9UbFOt+RXRbKqumgFzBW1NiXiygzYxZ7Mai2YXOQsFIHBy+8HsZLq5TwyVhwbgjPY",
-	"498jHWzXYdg7fYG0btUWsbAcyFylr3bLIyhYyvjthpxFl0Bg7+v+Zm3zXFtoYX7elRoxLc1u1zRMRgsm",
-	"lVSM2qSl44TYyfmUszx70sYoGHrD4lwsAbIoXGu7xCKZxbgXfkqIxwo2yggmEd9NZ44Mj+s9+blBcJzN",
-	"ZgX4/xR0X0+bV9kkmfJbBkEEqiAlKzMmlhH2CcDQ0htG6JKuoim4cf3bBXEhF7xNudvm3zhq/BBxdmw3",
-	"7FbOZEN1s93tsnF7wXHUampj0B7s64uQfM78FmxKNb9loVq3KORc4lKZbeOfiR56BaMqHmVaRXmN1AS2",
-	"YkwRrmNpwHd1XjRY1uKZOLbwA29lXdZGVSMFM2umNMIlNKci3WppOtNwUyBj3aoyO0H85BfMmk0r/NFs",
-	"BOF3who/b/Oce6K4GcSoYlFAojIsgCBjxAJgRCKKLVmHF/mSrhSRNyEXypsIvzUGbl8YG227uybx1vAW",
-	"38z/Nsfy1pIFF8zbuVzhq/Fah+N+ao4uuw2dnzrE9Km7OLhL4Nnowv67+AFDEI+t7AJp4Ib/Ew/TSsmc",
-	"i1IzMmYzLrLaRLDsYUnVHlO4iwu+S5mIgySJycAxm3JESLRy0PpEEzz7UjkV3DCMJuNVa0b8/27f+5pS",
-	"b52uluyhlKp7YgN+bDkMoiUnFVp+wwYPCs83Fpvcr8lk89TWWpNf2GpbnckNW+1UY2Lu37O+BCBtvtWW",
-	"dKkt+ZVlU1Y8ETqWjHchCDO/uFHncHNEp5jHywpfTJzzeUgymee0UAlh72iqE+erxhOkkJBwCzmNJMWE",
-	"P/hikN4YcvL5oG9OuQYbn8VcFnSD6c+EZgXLGnPrePrTUrHolCmZGlUbjnAEzoO8/FwqRZbGgJAT250l",
-	"zB6By9KnxrJa7rLRx0ZyKUadjOdW/ftiLG8ZGdjsRa5B/VbgFceogP8BoBA7ad3bT3mXzIvyt6KPfa47",
-	"yeGxNncZvhPjIUhrhHME7bTDwcS3ZgTCFzBt27w/CYMrLtYS9fVEXWmo9MW/KYuMC5q7D69H0dpdjS2B",
-	"pLg5+3Q/L6DzfW0SwYFcgTLpD3A46pcFT1knQWEEAfCxlRhNEQAS4Mc1X/IuXjWqe34dQiMat/YWaXkZ",
-	"dQCCQkKd2DTa609kBIwzspvNV+WMDBONLJeWAtQWKcx2XNJVQkYgIkZGnTE3W/KMgBkQ7joEPPRhSfiW",
-	"Ck1OuGK0CQmRH3htkOgdc3/gNF+2BK194WjredB+qBu6cGb3Tk717md7eGAd7IynBQNU7d0Pd7y+fqy3",
-	"7qODn+C/BdZB3B35fvuWXudisFdWsiRLirmBN4wtqnZXkBZh4TEUmTJIUIVfodrslhV84gyCcCz3B55Z",
-	"Vsb+UFv6+cRyV5779KI6Yxq9Ouqda80tCgVKA6nx7cfIPApLU3avi4koXhW61YYybXwjSIo1r2T0LER9",
-	"7nG8XqhywqZSaciIhWqwPRIKDhtli36iVRdyIEJGS7Py0wvVKbpKN88oGtTbO/rWdKssKTKAn/desbnL",
-	"SkPxFuG2xccD8Unc/+705mwXRxm+8bWmRbsu3mxaQMZsSneI9FkctTYxvxZDTGzcr17FhYjVtUJa71el",
-	"NY28FlrAyihfEgWOAMwIih6v4Xvatm5N+9e2AMC2dgBDKZZrhEwj2J7BxrCbZrhmIU+EelIoJtwKBJs6",
-	"dlj5kqCYXpFT4YWfwtr5QpbTma/FCYmuzNCgjGhRYM81mse1mZc5FRtcR5ob/hBpXmYshnpDi2Jl9tBv",
-	"UuiZiivRM1dDCa055nCn0+mckFGarmwi25ZC+9Ot7lv4Qr563CnQkso5C45meHb/XLlX0X32s1XazUaC",
-	"r+Cs1xLm+mQAZxouto0uz2iRkZQuXOWPRQiNpfVlssTMlshYRTkfR+JADVrVJ5KsrW+Ua6Gca98aQmZT",
-	"8rAo7DtFci5usBtozmimosWDmGsaLei7EISOlcxLzcibV78mpMQU0hkjRZkjDMCoqq0bYdEUhoas0bpg",
-	"BdWy+A6xPm3zoN1KAD+00unONXofv/wtusgWaCtG71dPH5OH5/d/IBbXi2QyLV3pZENe2ITEjcUpPnPx",
-	"Q4VjtjWHcWuOw8kgqhi41nMdUilw/9mea7YLplkzuGLRUowaU+Y7VKtXySbb7bUApm2zM8bemBCaK+mq",
-	"sv7zyO7Ro2eZyzaxkPJGpTKahrFoqLoBYs5YvmiS8PTHFuWibNEh/3F5+ZLgDZvF+v2HDwOxdR5PsLBg",
-	"c23R6BKK4JayyKKlER2zlJ5B0t+EM0QBueECyGp5OwGgyUqQy6wugsuCHxVswgomUrazomFdLzjPAHTL",
-	"7oIE90/ICLG9ujcUko3UKYnHtYM+MlSF2SLAfkwcOxz+dblUvYIGz29GBFmL0katiQbcf/PTSHZUVvFW",
-	"MwiEvtjCjD8+OO/QFbiGwOQo0BxWdH1sg6a23ExhszKpMhtTaYqlgxuDDFXZ7t+gTLdPnruUFlsoLgtz",
-	"elnLoYNXvc2cq1phNSXAg5gEsKDTnSPg240osBGYTWEwDxQVOJVX4IU9SnjVQjm+AjKFWpGNGZrhG7pZ",
-	"g7sVN+8B3dG9brky56GEPSPj1dYq5j0qk/cqL8FN2iE5Fu7bJe32lhWKqW2HeJCaDfsGtojqcCTHrFe/",
-	"l0MTFYSG5esas9Wmv1WEbYttI3zKTo5weGLP+HZdvH5Nke7Tj+goDyHytxdUzSB/WRaQirjF89oZvPXw",
-	"541tiFxMWWZsaywItq3YsLpkXxSr7Tp4sH3Nn0tZ3JAxS+WcqU5qdZf0MMBQnBSYUatYPukuhWbR5HQP",
-	"d+X8MuaAYfk+zt7tqWUBy/lS0x2O41anJtWG0HTOMFUQ0qBt+RRo7wBFSISFBXeOKYQuSqmwXTfGLOQR",
-	"51iznSiq2qSgeMmVaMXcbLXWFa3eNmAS6CUSOt3BPZJT4cLomMFkSywxYdXiLlm3uGP5O9Ybcl9I96zp",
-	"AA2OE+fZtJSpTpdwyiE7b5E+8aytoDAsmr0V9BLZIXvLPLU1ewvHxu5c14Cb1chMs8pLwCeEta6A6TEt",
-	"hkF2pOFfiw/kcvjWi8i+OLHrBYibsE3/3AP+5WQn4QvVdkGl3SbxCwUJCgSEYBjxcKCfcLXRaaUpqvcp",
-	"x9tNtGmd1+xaCxRxZujT2BkTY2IoSXIpph3OhAPYupVEiCiV8c1tFF6aR5H1veXn/NugZ9nlq1K996j2",
-	"8WdYVUsBfuU9jnwP3rfR/ENzAJR71wAqriW2Wa8VMbqbsJ/FmvAfDeV9RaRNTLBvnIBXPZG/U2420tH7",
-	"MLKwMdXqFdEJQXn23hhHhkvN+OEt68OXt6zI6SImBdZkgIuxeRFgJABWDhhFBupUAKUDMKiEtH4JcEgY",
-	"toW6XwDJtRoMahNjqWeIA65mtGBXQs8YL1DvUEad5gAADEgfACTXLmQeDM5/7ADt1ULjOA6LzYK2Il7K",
-	"Gz91Kdh3ymhMAJbaAZHlGxrKDmgomwpAsSagJe8vVoYwJNTn+PrM34RAOT+33FwHpU8gtgP9fABWA+4H",
-	"0Ap85EoE6RLIl5uBUWF6aogIAi4FcGg+UuFQuF9jmv1rpi85K/ZFOoMAO0T9Igrd3m094MHoCoHhchfA",
-	"15qZYr3STGTxQOtjqfSo/3lAJjt5or/hRX7teJHrW6Dq4bd3q5Ag+2L93A47DLZ50tawklyMrVn2GPYP",
-	"cc0F71To+KenTpvrsDGHqBgx5/I8Gr76HSH3MShhcbiDbkjOrxQp8dxUXN0B4KlPXMx+xqylHRhyCtSV",
-	"uVWR5h3jTCktCo4w3i0zZbTIuY/yYB1H15fnUsXdQWhSOA8VBzUNwZSV91e1FJWKTF1sLOrJoH55xyTF",
-	"nIuYiQFV8yqBig9bKuPxtFzCbgP0zEbDuKqHNwXGhe+c5D6Ioth3rybZu4oEMu42kn7HnE2HJ7aJEm+M",
-	"rvKoYPQmk0sRa0WB1Rt+cJ5BPPfVedyttO/ysgkdAPFcfBQ7LkljaJ9hhLuOj6uxHEysyMXLZ8SYdlwK",
-	"n2xjM7/pnGXExWRyCc08qW5T63cIEoPuvA3avb2yJYzE7vTW1iqcLVR/xVLGF7qlsdqNkEtIF4inYjmg",
-	"nFZsBrNyMSGzlvpg3xMdbJCou8Hv7VLxuaq6CWTxtgHVwdoRb2NhE1w3YvHnKD3/5r398N6fuVrktMVM",
-	"BXOjS65cS1eDJx2iUlXCg21TYt2yZotb+lRp427/N7LHdwIBiDdQCGkR+qmAIaKNDOsTjPHzxuzsSoOt",
-	"NGpne04Kxpwg7pSXfSkXbxb7u5ZqDlAtybhcfZG9OTpVoLjx2+QQwzqK2hZFPl0XXAvgxVJMEzjdCjKW",
-	"ZSTbq0vwAf8sc80XOfTrO2lBffrU3UVagXx2aBjyZpHdxXfpOr+gSlrp3Q5DArL51U/EbE9bwkldvNLi",
-	"Fc25CD9z8qmAeALpvPqMIDzNjm9J793RVB4FbR6hEuK5/ceff77Ft7/tBXce8flCYtXQgpqR9qZcz8px",
-	"P5XzY0kX/CiVGZsycexeaAZXPa5u+OJILnDRjxYSgEwtMsfHAPBxpBfrSD4Ht2m3ERS+8Qmp2QoptC/y",
-	"/V6wQUB9o4bsesRuI6d5un/J5+wTkjQE/mmcHSBybNpE6k1Q90AF3g6ZXTXO3KVFa4Ao1OzQuo1e7tFP",
-	"SK5dMI+2tLbFBBTXUAg65dr6pT0puanZ7TZS+mc/IS33Q1zyxGEeeunwaEvrJ8sa7NL2wwa+9snoGXPS",
-	"vtkAcOqRHZwLuyOe/tg7SnZ0qyR7mJ12dzyOY//AF1xPyTpwf2L0W9e6FIIslR8QyjDvnNcVJAD7OTYG",
-	"/LZtSR6FNGyHugdd3bvybSvRLCPlwuiNrt9Z39waCQ/leaTQ7FcqpqWh2lxmLN8nL72gkV4Brxkt0hn5",
-	"q2QFZ/u8VenI+r5eMJbOAK+WvdN7vFVHbSL2Djsuwtvvygbb+kQ2Vn6Lny9qKLz2De8s9JB3mEDcLprk",
-	"pmtbvJ7yhiZss2sekcWVuGPXPHKnpnn7Jd59a7XXlgwVTeZLCJ5kGA9R3rnmTtQ+ee0qZxu5fb62sWAa",
-	"I4u11FH21/WP6cnklDZhTT5Nst8uRT4VnObZfZLRlSJ0KoE7hfTR+Empy4IlLsZ43wJvQkQ+Z8xY4OS5",
-	"XO4JPv01hLrJUzOggk5hw1tFLSTFpw2EDwPgHaSVhmagtlgRQiJlxiX+prQeJYSLisoVfRN3kOElM8OP",
-	"0nixXlO0+cx4RHU62/XgMBua5q50iDyhFvnA+gvMOqVyHuuuddveut6VFVn/j5MgqrMWHhyEa4HHjWDL",
-	"8YbSm+n2iik4FbYUOLhk2QMU23cs3hwEZXsWI2afnNrWyv5V4+V7N+TonrZrgc6w8471KyOHYWI49fkp",
-	"UItGwN+xU25ve2XqTkX19WrTtaJgF25w5Xug1wMRtyOr86xWcu5ptzm5u8mvaivD+gNdxYKSLe94EVbd",
-	"W3XAzt5MtCDKboEd97HdZJHdvHEDu3G2UuSlsXA72K+UjMv0hiF78ZhAO6gGV2tHRh77fHNbuIz6ktK2",
-	"kMAoYaJSnW3jgTnNWMcMF68IbUjd9fqrh9QQZFrIcoHVwICmbRQcH1wwbIAIsb7F3U6YwMkGvILQLt/L",
-	"FmxH8QKsUlxrgA1XwMBvLh93Vb3WGyEA+lTY3sJOq5UrL/mcKdAP2qYub40pZhiRPILBqooFnB/C869v",
-	"rWe1pq7lveD+UQmRebZ7eW+wvdaTf7ZsWxhSjDr/AYiMbe3y6h76wK+HnMknhjTGxlyFMhi6uzV6qRXs",
-	"Vt7UigWTXsYVxgbijfPiPecWjdZuBdUMu8KxrKUlXqRvXCzwjKS4Q+/mwFj1m3fpYREdYGYmXWp+THFR",
-	"WxHwoQf/HQrCbJUlFITdzbK8Et60tPzgfQiQ909+oxlzsWsoJSxqlhf4Ew5hdvJFS74KxkurTDy/Pmlu",
-	"uKpPngM7wHyh4AOhxwRWlx7lXDWNovP7HUOk7RbyxjIKMNt0vW0QgIbvkbGlXFFCB/96s4MQW20QF7BH",
-	"4jq6mcotKzKe6j4ZgSRAr9TIKOUjxIqyaVYYgxp5MTEiylx30hZyPckFKsM0ByvISAfvFz6cQ6qLwRBI",
-	"ym1B4ipUZCw2n+a8HhluoHvOAqDGHQ/g7XAAQDqnayDCXnshwF2LAiu5E0KFuNrA6CAiAd+98AacfIP2",
-	"4bEPHQSAIBJoDhezS6x5b7/Zjdl+O/YAlpOggt5zJUibVM5tU/g1csHOVWU6c2kse3DLPm1q9msHs3Nj",
-	"ZC1rSZi+94RyfZJtTvc2Mq1XAXbC2dHFCqqYW5G8kNsk0cXKtrjET/MJGYV6z+jOlc77RnZDnj9YcLeZ",
-	"xb5LHijqnruosh0yfZ1CC8fE+rFoqMfSsuB69doMx+py9gBvac4WKCMXL5+5ekaYDgyF0QKTOfFbM60X",
-	"4IS2SX+X8oaJ2HvBMWrdY+7mBHLAAjXMaEC267RPYNz6aYWw7tu/bLREOSEro4fah9QhhmAIzcVEoqYs",
-	"NE1BPmB+R+8XtoKWor0EkULhITU8Pg7i9Tf2Hv+PdZB79xpXnzFmimfMUNMsE8gPo/Uqlud9Aqq2W0nX",
-	"Ky6xtc0gPNHuCQo4CRYTgx1/JVC+2sTvn+oks8dmvamDvcetrEL8/UCKqf6VuBLQ44qkNM8h7Hx8e+Ja",
-	"SowuSj2TBf8foPqQPAJSk6tyMDhLq87P8DcbgUfQdkLQs4IhLCRo1NW9Q0+CKwFa9L1fYLpvsEb1ESo9",
-	"3yduZs55f+83Q2jzExbQuHxW97NV0dT3RuxZQEoQPZDKa4iHqFRckaxEnCpyPjgjo2gb61FAGMA+tYAL",
-	"rSCuTsLbJvGowPYJuBKAIObJs7Ozh86dQdwpY35czmTOrgSiD6ufyInDPuaK/MugPxic4KmR85QJbBlk",
-	"GfliQdMZOzrtD9ZYeblc9in83JfF9Ng+q45/ffb4yfPXT+AZyMydz2mxMu9C0aISn1JsKG1Tz502in3p",
-	"YNtCPwTbVsWCjlY74uLls17Ss7UpvWFv0D/B78kFE3TBe8PeGVwCowhBsY9n0Enzf8y/pyxasaGWZu+c",
-	"DgbmlIVSfmsC2d6aAE1E4TZCAfinT36V8gaK8J2xwHLEQkAmsgjq5ou2kyd0WF9IYQEjTgeDthPF33eM",
-	"j8IRdL/L/c9sP3yLahscC73hn2/DZXlWnyDN+S3ohXQKgVk7ZsjvPwbPfDv9DN3AdfhSKj0toBgNKJoA",
-	"Tcj9wVmf/D7jOYDdqlmpFckAc8eb5IidhBGAGAlfQd05U+pzUNE8dbb9qTdBg/tNlH9MRY30QIM20t+e",
-	"HDup2s6/9oZ1zL46HXOutLsXWwJgB2zVmiNY3XJcpQhGyp1sBVHmIr6jCvrOw+0BIqGzvi7dBayOI3SC",
-	"qBhchQhL3Hzgr5IVHgJh2EsdoB6qXTshjKwHNvJVTf22TWS4axlvDjrVNhL2DrkEyle6jeaJe8QM522c",
-	"lY38c9k+C7RyuRTH/7R9sqrsife9F7+Y/w/AGpXT98/3YXPZ3ung9MHR4Ozo9ORyMBjCf3/0kp6xU4xY",
-	"twL432g6Z33NFHZ69BMbeh3y6Nwo9Eax7dE01Q7wy1PjIp0HsMnmJo0SZb2uS5R57lRqLM4xtPBQkNa1",
-	"GcI5midA99pp0QEbEx5rbRTlg9Afkt55F9HwiGbONwuPnHSSC1bfYRk+1EGYPJXFmGcZE59PaL1vavp/",
-	"vv1QE2SGvp6EgQDzMubth6S3kHGAUsGWfttZIWABOA1HQK1c4tQf2yjBFbeBGg8msuFzLgXJ6AqQBkcV",
-	"645AUb4SXNlu3VY3e0hGztPP3nGl1QiVoLqoxB1kJ7KzrHyWsflCaibSFTT8fOvjQ49ktrrbJt9z44a7",
-	"dIed9Dikg2f8unFq87Ibsuxkr2nGxuLuctu6t7MgiAmByxDM74ve/eeDh9ufeCzFJOfoIT8/6fCJl3SV",
-	"S5pdSvkrLaYMn7vfZT6qXCxkoVn2G8s4dT0Uz09PO8io2sZ4xSA54ssVcMj9QTFxXMg19LTj9z4C8KFV",
-	"ZzPWZKDprCm8+4oer+88Ey+pnvXatIzNRLNveQqR0y98c5x3ns5zWc3oC+W4/8P0XdjtGJtsQqVIy7m7",
-	"KORcIuajrZPP/lkqHXobsClr5UvwHmvEcTT/wm5RDoIusejOIx+2GPnWX3ACS8HgfA6+JSdEuEYEvtYY",
-	"y1WXtAKcwFZVYFdMaEF8uhg4TlaxoxtIUPVUuuP2ST7rYe9DavchvyKIClm9/sHR2aCm199wYYjgV5nm",
-	"varLbu93lqdyNw0AYGY+wcnv5xwAD+UYfzkd4PSD4MrJwweQdohALT/eHwzCAKS5fdcpGgH0IdpvFByf",
-	"mRQWpVqHxfFNEA0Mny77X6fQ/KaJfLZzoSYmQ1wvEONGcAK0FgjP3Y+NG7bacGj8Qy5DQBVI2zGDMGPB",
-	"lNwbthqiq991swrKjRSfCkXKBW4fNZNLHKpv1vvK4nVeiYIukwDUdINN9gvAYv6thbs1yZ46Cu5ulwWJ",
-	"Yh+saD6kJA6OG3TZgPfnhq0q5w/kEvUWOR2ra3VznfNbZn/s9/sBYOmw9xphUzkkppEjbMqc5+D3HTNg",
-	"C2EjzJW5egfaAHBti90HSU4FXdr8NFRQbArwN8H9TXB/BBMSuL6OTLW7mMZag1ab0gYWocE/asmAerWk",
-	"ka72w7oOU8G0J9ZdBlq4076rfFvb5ZcqDzZ4JZ5g63wwDBBoC8Fpsp+IORLQ/z8PapCXAWZNTNLnXGkE",
-	"GjyIjI84/W23fxwbV0SvFqzNz28bA3YTPgE+IrJ1h0OmNbTSKZbSPU7SrNnZPc/1I8YsaCNYcXJaGTUp",
-	"LZUZhvUDB4n3w1NbP7duGt1vvoV76/B6cPJ/L07/OPuP89/v/+eD//rhjx8vHj4aPD75+fRJr0KsPAsM",
-	"p5eFBJyxxPuiq9R/SyN486EjGchOL80RujGQEVYiffPXfDrx/orRrA6ymzu5taNsL6hmR7lLOFyUMedN",
-	"o0foLSuwV6plgDpYe6NzaILlJTWBbOQ55hZ5LGR4meJimmPGUP9KRFCQyTNhDrOUESkw6c5F8o3ybgvk",
-	"MAmAZTEJr7yHs0qfPIyr80DKeS39s6pZemBkTaP56YPBh91jk0HWaBefyuBvNZt1jdtm7n6dyvXn0JW/",
-	"2JAwAA2GAhEgquSEBG16dxWNTJWInxX3TzwRmSKUYOEWgha/Mo9ghzmCmQiV+8JiebsKjjXZhJ87WABm",
-	"TyfDt5DN3Y3Yr9CeBMZmntszY4vta07aV7RvrKcuX3ouXcwG9AxMhJQisWc/eP4geGTzrmPaiE+NXSu0",
-	"HPWvxHOHs6VIxnKmzbwg19YouLrW1qDWJtK3ACav8XWw6dep47b9lahVbjW0Enzq29b/tvW/wK1vGfxO",
-	"HiRXxxK1LxC6k00mLNUutIsVxLbWH5O2E9c43jn4lzNJFnSlyHjl2zQD0JGxgqusb8jfh0x+fSWqd7tA",
-	"r2IZYhfbIgNKcqYUKxDfuzU07MRNxicTVjAo+g1yUs3QrwQluVEBInjnZApl9lpZdHYr8Qo2xFwxc/Ua",
-	"O1Bl1+PVNWYzjjbbNJf8EJ6rQ5ozNtkSIc930O8bDba62yrfJNbfweP+pUo61rAhYG+OV2RGAcmhXejZ",
-	"rMhjmrNiQ8b87xZWpWAKG1I3GuXUi6SD1kmAcT9mTJAFVeAUBxdLQTmIIttqcD2bC4ez11aBR/8GO+VT",
-	"8lItXwqUTaBSvN9RwDC2DgwTk8uWsvkFK1ImNJ2iZ42ucwHVFpUFYBpYgV0ngQcSwoXSjGZrHSm+Uz+5",
-	"hmJTyRS0w8XyX6lY/0rYNjYqZC+HilW9v971c/0AqhjtQCeHpYYh3w/3k4eD5GQweLuLh8iM6NLvtMMd",
-	"IX+XffHVC/aa2MYeIaFcpY4l1zdhQ2inM5beSNyWcYPU9/SAzoUKu3dC10vX8vXNq18BpdcVtBJZkHIx",
-	"LWi2rhdiE5x1bZBeCaspPrYjIoopdCxdNBoLuQ1qNq4xfrmyIVAFDdgtjOSQcG3fHYZsroQ/aGShaY6v",
-	"VDO5tAAsYLOam0EH9u10F4XEbY9gu+oGISehmLmYYy1z1WfdHJ5Xwndad0UQOPDrqufT6KcmNbBPvu2W",
-	"QiaU5yzzr7gSo/Dma8FYpq7tzSNyTy5cSyKY2/dQ+/pI6plZIzQH6FjJvLRlylBgSu6Z/4HZ5FIujIz8",
-	"HgPPtjjEaQ7fKWIBmIgs+JQL5brrmDFfCfN6V9wN3gFY0O8UGb1//I8nj3958eby+vWT16+fvXh+/ezn",
-	"DyPsVmCYlgHw2qjq6AKhjxu20O1JSY5PXiObfFEFI0FDIV/Eu5JlQRcLKEj3uw/uq/ey2fyEvbHna7kW",
-	"hdwpUcdSbXfrYn9q2I2Ma6fChKW1Smcnjvpo88HU0+MFXR33+/195um4I5pnajtDKQd2ZaTbt8KUrzir",
-	"yB6D7cepTx1KG6dQl7PUZuccv7f/wDiKRijLljTPKqkHDyJ7CFoQUxDKUykzsgDYR8xC5eJW8pTZAl6a",
-	"55i/aQ9lqiScOXNseUqe2U58V8KivxG9lARwWqqmpa53nZCaLGhxE5w5ZGQHCAh8+GPUFwNTtS9cl8Zr",
-	"Fcz2rQgRiy21Uiq+g8xEAJyzCAH2kIcRZhKDSATKCH0aDnTo8Fk4nvq9pmRrSczpiHjdAngd8R+fry80",
-	"dsnXBTfmBKgFf5uU9RbBb3Ez/rXLcQg4a72QjxxApENF7l26EhMhEXoqaDltz2XLZX9tTiVy1dDng/MK",
-	"zOK51OSp/aRdv7IQQ4cHM7STGa4PcYcz5yW+pCUe3zK7fWT6F+pCMoLRSQ8n1IDX14Un8aIj4khC5bVd",
-	"aL5wWm4D0MQq9EZm1lRqdCXPLYYyyE6FCq5Ts+dMz2Sm1kyNK4GGxRKh5gpZTmfV0YCFJ/7z7sEV09aR",
-	"LeS1/fHa/rih8PkljP5L1GbR0Nuqm+60VWCyGxPp76h01vVKO8RQrVwc26N9V9WyvlDfFMtvimUHxdLL",
-	"rLqw6qJW2rOp3bNuxaDtrmX7aJV55uo8ZlRkuQ3uQ0Sw0kKSsId9TQsER4cTl0MysoofaJG0VKypqXLt",
-	"ldWEjGxWwMjpqODIgCYtsiCjUmBK+4gobhRXIesC23dQBn+NQ011qZgngwGREwgCYI69hdW283f1go2D",
-	"CPF5YrWrTFvSv3SEPnjCtUNODduDKwCIdO07IBtbs/nC/HGWeCQJBytRGcwAYlaBUVyXFc8NwQHlOcx1",
-	"TfJqdWFoxjJS8OlMgwJKLj3GpMvWZrf6+qSHGdQXOKQgw/u8ArU5u/8HUArbocfvwSxwDzsJzNQ3ywsn",
-	"lGEKLqZPLA1OEqciIj0qTF+Ev9mo9tG5ufkxvukc8tMrgp40ClUHFRl1jGKWqYekYEqWRcqu51wpLqZD",
-	"8twqcD4Sf8/3hWR/XZ9878gob6ddUt6fQOlwC93wltcIst+GKmT0XQZGUIFI6+FWsik2Y8c+hup4ozPU",
-	"wNzB3eov7VLI29w7bQW9roT8G+zPPqo1thSxbFoJ90zuqFpDNkuV8h49TtbbqQfF1rlN3WD5xGg1rueW",
-	"ua0d8Domc1+bkbgk9N1DUdXj38K0m8O0vvW09K6ZzqHZCzKjRYawyM0MQ7kUQ1/vUF9wc6DPm3lIoCVY",
-	"dvENMWFwABuFPUERL/ZKCLkkUvRJrA7iheEwH5yBfij2jOfrmcbxkG2D+Q5kJ9lhOBwM22tsl8yfaliH",
-	"Ctn+rfbJ/56wLebsg/K6YVc2hXdwsLdK78vaJrWQbradmW2oq9ZBNTbm4sTldziYQyvMQVsDj0cyWMMj",
-	"+fGHAI/k5BQBSYxgwBBcUawMcX+TAkBpTxJXy/i4Wcho1+AVKFKD/mAw+PFDDESxrogHATj842euFjld",
-	"2dLFe//y8OHxXH5vf3yyVizZUPd2kRMh7Vuqf0Jm+aZztR+Pqs7HWzehlotycYBsiXFZKVhBQSAWvIIS",
-	"ZSsCrY/SNZX2Gb1SpOxKYNmfsagSkkkbGzGclnhzH1tXWbDXBo5OJm3zvyrEDydr1TQYerOAAKFXwhy3",
-	"CnoD25f4bhEzpzRaiP2xLI2N6TKnoOcw5n5AF2Jn3c+xSRJUsUv0ICiaYyLwlRhpubguFwrc8UrmFswb",
-	"+uaUuW36Oa6lN2AvcTkho5cvXl+SWKrLBh/spVy8Wfy9Mwmadu7OmQU7yCEg17dMgm8O328O37Xz5VFZ",
-	"wytoO1YcClQHXQ5KujwuIGK3Q3e9BgY5QVUjwweg6w1X2tzm2pzVMAOF9bJShWeMa0lWpdW5oyshEtrQ",
-	"QDYcm/B3ffISMnaVpivXL2EJmPP+0xYWO2iKkSVXguZKImaV1TqVdL3ezZd9Rq59At3EbaglvxgSHgxa",
-	"Had+EFR129zlAIjqtgfUZ4YvjyAhNm5ZB6vKqdJv1PqLQ5AQS5OXhcxK6M5KLNIYMFkU6wpk+GFhP35h",
-	"q+3g5QDP8E2bjtizSruGRqG8g73ZDkmO6VbKQjWhjDCyRhlrtQKmI681dugifD43p4NmRg5hM4u0NBJO",
-	"praxDYgoeB/LjCCZmWXjCEoOCaUYI5HZqtkH/yffJgpaYDNBDGNmZPQzm9Ay19jQMEhBMtuhXZfcBy3v",
-	"o4KY4/Z9Jn6m5sh5OGjbeF8wJF53ufORQfLuSrKvFCnvm0b5MYRrBYluJey6gA20yWOAKNqQc3rJ8hwy",
-	"96FomDb6F6+3e87Kgo7zFXQSzZRvbezARcAHgM29oZUUNGry7VtB7laNnO6dDgaJbRA7JHBojxLbY+t7",
-	"2/ac3jLlQA6M6ssAgpoDJrB58/3BGZkzKqwyLDyKwZW4ERiV0JXySt1IzKO1JuxOueTKJzGMV3VkpUkT",
-	"jEH4OrQrYfRg8w6UZPDKTfBLt66H7iFDDq5zdNU0v6cRgtuGss1xRAvNFKe9pPdXSYWGkOPJKXhLfa9V",
-	"yKv8MT2ZnNIedlbunQ7O+oP+yclZ/4cOAtV2HYbPG3Z8IfJVbaibX7CDBF1r2P0pPA9ryQj+pLHJrb5Z",
-	"pPO/PDyvtcy1CmoLwW0n2PoZVvd1nw8eNHzOtuklzPdD0nuFTLzbsFsap68PJmwd5D8NkzLffoNbL5b1",
-	"G2b71h/bZ8Wh/XTLwekaUH8FpySkxPyvLVWvtxxt5kIgN6COb/GtAVKnOhRdg8nGwfgeGPsDnog5izWy",
-	"vqwsAF+CsQWQx50r5ty0bT8xP6J24JhTEKv/roR324B+R42amUsxtSDjiOXhkcY7lEFEazHMJ/YxQcDV",
-	"0N7I5HwLzWBmXwPo3C9s9bmwMAPgKWCnTYpf0t7qJuS9mrfQpU2AAkOXBCR2NMj7ERho0In0XwtKyZfA",
-	"Rba/zQYWWlCdziLeGZtLQ23/eGP7Juj3WCUWujQh2EE8wdLgo5wrbeSaa/8OQk4tuU5nDJR4OZnY2mJb",
-	"9AUoQ1cCclIt2hAH12sc7HSrOI5Iw3KR7emQWWfmg3aZsfigttVKHDD0JA4YWrVu/9Oq/EprPPBeTCZ1",
-	"B4owXLGH3vXG0e3QWERf7w7/35PChNKhs1fCKl/H2CS93TtRuYQFWwZuYXN2KZfujwWiWs55SvN8NcSW",
-	"0E4k0IJhVgCYGyCBBONGrULnr33xlbhhbFF7pxdyFpcZP22tMJLzCQM3HGQzYF1sThd2V478i8ygAW5G",
-	"CrKUxY15diKLKwGnsVH1LK6/GaOa2ZQOXoRfdQmSoXKJ7eWdcvliAoW8cJVLAQg5usKfmLMrYai05KKq",
-	"iUDd0oJiQIka2HgWlgI/0FLcC7/dWYR+3u4v9QXrDc8e7JSe+crR4GPWrXlXtmDLdlc2/viZXdlIj02u",
-	"bLvTvuLGL03x/80F/nEsIZR9HQ6bEvdCS0aFa6+IJWtiQ9JrQsYr4tyqVcKsKOdjo2dW2NpRw+mNwpze",
-	"w8qGccHoTWb9bHk+xwxWozlObXsRowPai0YpHP44qHfp2z2f1k7zMWCfDs/OT3eRmEiGFuGAOMNbMo+/",
-	"hdpj5lyp6injSOf6Hjh2pYWdkotc8aTChEylDcPbDYLtNVw/I6h0QwBol3A0MkYZhsdHWo5AAZMTMpIp",
-	"LGt2oUc/XQnndtAzNgdz0X60PYvIDaqoMKeHRFjIL0xqInrJITXoSlz4iFQu5Q3oQxRVKpYF+9Z9FJP2",
-	"JmxpLoKFafNXNcBUMjLhudFIEocfZnQwwKKcsCWk+FBxJUZYwQKo3ALGltjBj2xuygiBP0o2JFMJKiEo",
-	"j0FeUVtiE6yqLY48WH7Tx+tvdLpnf6PtOuEjVAW73PjYBcI63P20kPMu913K3kfMvBqv5I0PD63F8Wrh",
-	"JN4tbpSHAadqD7YnYHUJFkKlL2zBljed/HHojKxX9oOwBbbnZtmN/e3IiGdn4XHLnDhpHh1Ja0GDWQRU",
-	"2uHhBOEdiZbkJBkMBubMGL2/spXsV70h+bPf77/9MAI0FbgK0Y/0RsglHCVZ2LEIswsAjvBKILQw/Dwk",
-	"Cmx5wEoCkemN2xHPRgRanvjQCMrrQmkwLGym68iHX0dEMZ2QmVwiEpacaIZlFmab5znLzaQyulLQsK+A",
-	"86ReZ0ior4U02qCdWD0cM4EaK9dsD1UrFcaSljOZM2PT29oOeAmkSGhs4Ho+OPXFkVVMdvSTLauFswkK",
-	"LvHzM4o46sauk6VO5Zx5TdV6RAHG63QwiEeJzNo6XfUzpqo9cg7oymcZ4CK0x7AraWlU4LBFXVNYjkHQ",
-	"Bw8Y9bl5U9omUWWpF6X+dy8QT+8PalJzutBH5/2TmtB8aNRnJ94RfSz4vFHUm59vib1/QKdusy6kcVB0",
-	"PBsOdRw0xLgU7MWklW1q5gBI89Zjd/1W5I0Pbz9Klsc64xWQYqBcUrRnp/VUjiaDVdBj/qhEpmvPtPAf",
-	"GNSR0Oz2hsyqeiU1VEqjZEH1nKtItea2wab1wU6sbf++PqDqJci+69wamXCMWaM0jefHrLNx/Bu7maDA",
-	"SK/sKFrMUSc/LbSMO+ysDWS+XMCR9IkVjNODQvDFmPCQjLcnUt9phdT30kKyvXI7fTNg3/qEDgbY14kW",
-	"feK6KC2pIsuCa81cve3nxlsEL3InrEVbqfLpcBbrQzv0khlzVYXt86F3js+HaKKIVn7bg5EexnGdOkdv",
-	"QHsQRaSScDYV1TpU0P52hVoYrlmg9/cOC/SwWqDH1ZA2rU9j/AdeIMB87Txxcm9UH87o+wRX1Pl7rHnA",
-	"1ZUI1NKjXzApCfuWFaWAIN69Ea9uuebielHIacGUGn1vVORvLvmD5emh5bjmq1xPzgvdlcfvbYbsh+PC",
-	"2GpqExDoY1kULIWIaWiPqZkHSKp6x6Qzs07o1ve3Q2kQmk/w5JTfMrSofGk+TW8ganwl8BFol9Unr2Bw",
-	"kHfujNQO0DM4JdZicdUn91+yLMw2se45+HoL4rFLKu6Id3xy+uNHctR9zOBtmxm4k0MJOepTJo5303dx",
-	"XMOa4muZRdUV4j2m2yaLU9w+Xz5ASKdILBys32KxX4TgB8YlNPQ5djgBCmbea6Hr2iHzocmNk88TWUCO",
-	"je2bAngkXBGoRrC1oJjoyoRDmeeKzFieEetspAryx3WfvGZa5wyzJtDfeCUKRnN4K6gcBcsZVeaWnwif",
-	"ECGhjtTokxgdm8k8I5OCMY+RB0Xu3FWLqvihAKmNjz1YwJeEPtLwl4XoImExS0rz/PqHH1qLR3Qe5C7u",
-	"lHODxDl0AuKritU+QyJihx1vueFJZdZ+USksX0Z9ylcoO410i+CGdBGZx++Dv1CBBmm1tYk7SC3MoDSS",
-	"zii35sGNym1EisHHgo21syQLnv3k/Zw/r0D4KPs6mNLO+zt49m/f4nmbsoJHOm6Du245BSpEtx0HSoav",
-	"pgYlxmy/IfRgBvyZeZnOQO+YA9QMtHbmypmy5o4JLVz4EyKVLvgHBRtXArFfoTLjJ1uzjfrRqBSpzHOW",
-	"Qr4vucARadcOk1kEoVrbd5xbZvWkmnTAjs8+QGtR4Vqisy2YrDr/YoTHodKNG1HDs/PB9rDhyemOmLGW",
-	"cl+TfvS3EYfflJ6DyGBreHUWwQB5P7ebsqXZNEiyxYIJljkIzirb0SpYQxS/S6pISgvoiiFvWWEbTOdc",
-	"sEBIQ9eLjHCd1Hro52yi++Qizx3OEM0yZfNjRmOaU5GyUdVobeakNaBgeiwKV+6G7+YByoZr9jajqqV7",
-	"xWtPjS0exUuMY3JB87DJMhbFuARcyGDkE4+K1JYL6Ps8V2JqIos51dDoQZ+d9pLenL7j83LukLDB6YgX",
-	"BkFTCM2mrPgY4GaW+r3hycMz+LxdZLMWveEJmLBpLpUvjUt6TGRrEL1haoThCdetoz2BAlilN3R4w7XE",
-	"FEuJdVCj+823gGtwWlChuzSSgK4h2P3PAhAjlKwdQ2hTIOHhzdgQonoBgthtSg5xEBOQfr6ee15LPN/l",
-	"GPNM3IZn7G74GnyVL4HiX0RlsA5pi2KhHtbflmZuVDrFCs7U1qoLLKfDsgkj8sZlesMQfZwKMpNlgXG9",
-	"jK7MtTeXjxtVGOMVlhPJwvxzLPVsWBUEj9mUY4xPTlAZjRcVkFJonhMhlwkphVG21xLYlRmAnrFiyRXr",
-	"E5g3ZNJlGcuMcB+vrL+vLBKiJPoKzV8WlAiS6HNuxDexza9d6l/h+ktDSgGkEpydYO4hRyIoM7+zBw/M",
-	"3+Y6zLf2wMkgGQwGV2IhuQDsJVW1rKnwkEhaQr11y7kBs7qsVm9XjXuX9Okk1mQkl2Jq2A24AFrDxI8a",
-	"vKF21GQIydcb9jJq7mTCnCp/9gz5eglcfBsNYMU600iiWZ4TuqAFun4x2RK+2jamaSHLxaNVy6CEFCwY",
-	"lf3Te1Oxpq+6cE1Fdm0uvf1k2fEfEUm0NYX9R1tx5CvbT/HY2NDeqJG02cjyvF9/H2Rlbn7dzpljwf6I",
-	"HEwoGIzO+HcoaPy85UoVmVpOlCUbz6S8UceI2L0JY3/KlUfZffPqV9TSsSGdbcLPp4Lq0vlLWAqt4DCV",
-	"r6BLxP8E34XSqO1XjeuJYmnBtJHrtmSb2kvgDxkzW4mdNRLcyYwL7cDnlJaFa7lnQeEsIr+rUodEc/KL",
-	"zbwhBaOZwnMkAORzJxic0HjU4TSxqQcg3OkgrQbTFGUBZZKQoSBFnzypMsaroUmRsp+IETcK2gj4rKgb",
-	"IZdQc1VL2Qe7ZCpkgfNe4SEzBkj/08GAzOkNU64pYMZyXhuarTqO56AzfsvwwSe3HcwYvPU7FSyyzZFw",
-	"K+uF9ozRjBWV1MZHj167B7tmTJwOztdSJqJtoA/kOUJh+r4nx/9kKQL8WZ6wTUhOnH2gyjH84e6sdX+D",
-	"rVhr6meWZQ4paq48yD3ng7Q4Lfe9fq2PCAKp7JSwFy7sp8i3cP0IHS7ePgN9Zd6x0JuTDP1OSsCCt7sK",
-	"89hAY4P8SgHMaZS68HA4WJ4hF4Bxca0Cjq7l8zY5nuCWqHZ7Ve8IMrEU5lfo/tYUiHdIQBxUCYiPaEbc",
-	"0bc5B3F9bodLQwxER1FN3gFl8enMmplfGZpLW9eCylXXzOAze4lQEraYDY5ve9me3D2rXYWOPydHjIrq",
-	"/H4A5BR3UJlNhThP9xYelyIxx98UDLsCkL7z7/u+38cx6LJ2QJFO4dDWRtk+BAkcswnUDiNyYAnYgc41",
-	"qBJIAcTONNTGLBwGjWLmrNOcgfE5oyILUDQu7Asipo7rIKXg4xbqJRSriftrjNVbYWsg13TcUto1I0EI",
-	"rXhP4WBUrt3E+qAqyijG0NsYay+JOgtkUXIdNg5e/0jYd3L9e2Y/2oY9kNNrfXMFOgVkkc6Y0jiiPnku",
-	"Yf5MaF6bzj8YzW1Yp43Ebp3NCicOMqdCELLUd0j1wbsBRSIy7pzqiSzmxHqwXcqybYlUtYE1xnfwOu+6",
-	"jhmdrGANTQmTTl1p+kWpZ2byKbTOGK8qcdVv6jJ+723lu6X3S2wHvwg+YyEc3n74/wMAAP//",
-}
-
-// decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
-// after base64-decoding and flate-decompressing the embedded blob.
-func decodeSpec() ([]byte, error) {
-	encoded := strings.Join(swaggerSpec, "")
-	compressed, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return nil, fmt.Errorf("error base64 decoding spec: %w", err)
-	}
-	zr := flate.NewReader(bytes.NewReader(compressed))
-	var buf bytes.Buffer
-	if _, err := buf.ReadFrom(zr); err != nil {
-		return nil, fmt.Errorf("read flate: %w", err)
-	}
-	if err := zr.Close(); err != nil {
-		return nil, fmt.Errorf("close flate reader: %w", err)
-	}
-
-	return buf.Bytes(), nil
-}
-
-var rawSpec = decodeSpecCached()
-
-// a naive cache of the decoded OpenAPI spec
-func decodeSpecCached() func() ([]byte, error) {
-	data, err := decodeSpec()
-	return func() ([]byte, error) {
-		return data, err
-	}
-}
-
-// Constructs a synthetic filesystem for resolving external references when loading openapi specifications.
-func PathToRawSpec(pathToFile string) map[string]func() ([]byte, error) {
-	res := make(map[string]func() ([]byte, error))
-	if len(pathToFile) > 0 {
-		res[pathToFile] = rawSpec
-	}
-
-	return res
-}
-
-// GetSpec returns the OpenAPI specification corresponding to the generated
-// code in this file. External references in the spec are resolved through
-// PathToRawSpec; externally-referenced files must be embedded in their
-// corresponding Go packages (via the import-mapping feature). URL-based
-// external refs are not supported.
-func GetSpec() (swagger *openapi3.T, err error) {
-	resolvePath := PathToRawSpec("")
-
-	loader := openapi3.NewLoader()
-	loader.IsExternalRefsAllowed = true
-	loader.ReadFromURIFunc = func(loader *openapi3.Loader, url *url.URL) ([]byte, error) {
-		pathToFile := url.String()
-		pathToFile = path.Clean(pathToFile)
-		getSpec, ok := resolvePath[pathToFile]
-		if !ok {
-			err1 := fmt.Errorf("path not found: %s", pathToFile)
-			return nil, err1
-		}
-		return getSpec()
-	}
-	var specData []byte
-	specData, err = rawSpec()
-	if err != nil {
-		return
-	}
-	swagger, err = loader.LoadFromData(specData)
-	if err != nil {
-		return
-	}
-	return
-}
-
-// GetSpecJSON returns the raw JSON bytes of the embedded OpenAPI
-// specification: decompressed but not unmarshaled. External references
-// are not resolved here; the bytes are the spec exactly as embedded by
-// codegen. The result is cached at package init time, so repeated calls
-// are cheap.
-func GetSpecJSON() ([]byte, error) {
-	return rawSpec()
-}
-
-// GetSwagger returns the OpenAPI specification corresponding to the
-// generated code in this file.
-//
-// Deprecated: GetSwagger predates kin-openapi renaming openapi3.Swagger
-// to openapi3.T. Use [GetSpec] instead. This wrapper is retained for
-// backwards compatibility.
-func GetSwagger() (*openapi3.T, error) {
-	return GetSpec()
 }

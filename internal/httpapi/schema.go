@@ -12,7 +12,6 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
-	"github.com/keymeter/keymeter/gen/api"
 	"github.com/keymeter/keymeter/internal/fault"
 )
 
@@ -195,7 +194,7 @@ func fieldName(root string, path []string) string {
 
 // CheckRequest checks a value against a request schema of the contract, for callers that do not come over HTTP.
 func CheckRequest(schema string, value map[string]any) error {
-	contractJSON, err := api.GetSpecJSON()
+	_, contractJSON, err := loadContract()
 	if err != nil {
 		return err
 	}
