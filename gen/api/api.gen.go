@@ -746,7 +746,8 @@ type Credits struct {
 	Used int64 `json:"used"`
 }
 
-// ErrorCode What went wrong, stable and for machines to read.
+// ErrorCode What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+// know by its status. The examples of an operation's answers are the codes that each may have.
 //
 // Examples: key_not_found
 type ErrorCode string
@@ -942,7 +943,7 @@ type LedgerEntry struct {
 	// GrantID The grant that a loss takes from.
 	GrantID *string `json:"grantId,omitempty"`
 
-	// ID The id of the grant, the loss, the overage or the event.
+	// ID The id of the grant, the loss, the overage or the event. Empty for the overage of the current period, which has none yet.
 	ID string `json:"id"`
 
 	// Period The ordinal of the billing period.
@@ -1074,7 +1075,9 @@ type PortalSession struct {
 //
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Problem struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
 	//
 	// Examples: key_not_found
 	Code ErrorCode `json:"code"`
@@ -1579,7 +1582,9 @@ type UsageEventBatch struct {
 //
 // Examples: {"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}
 type UsageEventResult struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
 	//
 	// Examples: key_not_found
 	Code *ErrorCode `json:"code,omitempty"`
@@ -1925,6 +1930,11 @@ type ReservationFound = Reservation
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type ReservationNotFound = Problem
 
+// ReservationSettled An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type ReservationSettled = Problem
+
 // RotationConflict An RFC 9457 problem document.
 //
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
@@ -1959,6 +1969,11 @@ type Unavailable = Problem
 //
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type UnsupportedMediaType = Problem
+
+// WrongCredential An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type WrongCredential = Problem
 
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
@@ -3587,6 +3602,8 @@ type ReservationFoundJSONResponse Reservation
 
 type ReservationNotFoundApplicationProblemPlusJSONResponse Problem
 
+type ReservationSettledApplicationProblemPlusJSONResponse Problem
+
 type RotationConflictApplicationProblemPlusJSONResponse Problem
 
 type SpendLimitFoundJSONResponse SpendLimit
@@ -3600,6 +3617,8 @@ type UnauthorizedApplicationProblemPlusJSONResponse Problem
 type UnavailableApplicationProblemPlusJSONResponse Problem
 
 type UnsupportedMediaTypeApplicationProblemPlusJSONResponse Problem
+
+type WrongCredentialApplicationProblemPlusJSONResponse Problem
 
 type GetHealthRequestObject struct {
 }
@@ -3714,7 +3733,7 @@ func (response ListAccounts401ApplicationProblemPlusJSONResponse) VisitListAccou
 }
 
 type ListAccounts403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ListAccounts403ApplicationProblemPlusJSONResponse) VisitListAccountsResponse(w http.ResponseWriter) error {
@@ -3817,7 +3836,7 @@ func (response CreateAccount401ApplicationProblemPlusJSONResponse) VisitCreateAc
 }
 
 type CreateAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccount403ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
@@ -3983,7 +4002,7 @@ func (response GetAccount401ApplicationProblemPlusJSONResponse) VisitGetAccountR
 }
 
 type GetAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response GetAccount403ApplicationProblemPlusJSONResponse) VisitGetAccountResponse(w http.ResponseWriter) error {
@@ -4103,7 +4122,7 @@ func (response GrantCredits401ApplicationProblemPlusJSONResponse) VisitGrantCred
 }
 
 type GrantCredits403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response GrantCredits403ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
@@ -4287,7 +4306,7 @@ func (response CreateAccountKey401ApplicationProblemPlusJSONResponse) VisitCreat
 }
 
 type CreateAccountKey403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccountKey403ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
@@ -4470,7 +4489,7 @@ func (response ListLedger401ApplicationProblemPlusJSONResponse) VisitListLedgerR
 }
 
 type ListLedger403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ListLedger403ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
@@ -4589,7 +4608,7 @@ func (response SetAccountRateLimit401ApplicationProblemPlusJSONResponse) VisitSe
 }
 
 type SetAccountRateLimit403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SetAccountRateLimit403ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
@@ -4740,7 +4759,7 @@ func (response ResumeAccount401ApplicationProblemPlusJSONResponse) VisitResumeAc
 }
 
 type ResumeAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ResumeAccount403ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
@@ -4891,7 +4910,7 @@ func (response SuspendAccount401ApplicationProblemPlusJSONResponse) VisitSuspend
 }
 
 type SuspendAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SuspendAccount403ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
@@ -5042,7 +5061,7 @@ func (response SetAccountTier401ApplicationProblemPlusJSONResponse) VisitSetAcco
 }
 
 type SetAccountTier403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SetAccountTier403ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
@@ -5604,7 +5623,7 @@ func (response RetryOverage401ApplicationProblemPlusJSONResponse) VisitRetryOver
 }
 
 type RetryOverage403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response RetryOverage403ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
@@ -5904,7 +5923,7 @@ func (response GetBillingProblems401ApplicationProblemPlusJSONResponse) VisitGet
 }
 
 type GetBillingProblems403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response GetBillingProblems403ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
@@ -6778,7 +6797,7 @@ func (response VerifyKey401ApplicationProblemPlusJSONResponse) VisitVerifyKeyRes
 }
 
 type VerifyKey403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response VerifyKey403ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
@@ -7713,7 +7732,7 @@ func (response RecordUsage402ApplicationProblemPlusJSONResponse) VisitRecordUsag
 }
 
 type RecordUsage403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response RecordUsage403ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
@@ -7897,7 +7916,7 @@ func (response ReverseUsage401ApplicationProblemPlusJSONResponse) VisitReverseUs
 }
 
 type ReverseUsage403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ReverseUsage403ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
@@ -8096,7 +8115,7 @@ func (response ReserveCredits402ApplicationProblemPlusJSONResponse) VisitReserve
 }
 
 type ReserveCredits403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ReserveCredits403ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
@@ -8279,7 +8298,7 @@ func (response ReleaseReservation401ApplicationProblemPlusJSONResponse) VisitRel
 }
 
 type ReleaseReservation403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ReleaseReservation403ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
@@ -8311,7 +8330,7 @@ func (response ReleaseReservation404ApplicationProblemPlusJSONResponse) VisitRel
 }
 
 type ReleaseReservation409ApplicationProblemPlusJSONResponse struct {
-	ReservationConflictApplicationProblemPlusJSONResponse
+	ReservationSettledApplicationProblemPlusJSONResponse
 }
 
 func (response ReleaseReservation409ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
@@ -8431,7 +8450,7 @@ func (response SettleReservation401ApplicationProblemPlusJSONResponse) VisitSett
 }
 
 type SettleReservation403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SettleReservation403ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {

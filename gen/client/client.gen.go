@@ -746,7 +746,8 @@ type Credits struct {
 	Used int64 `json:"used"`
 }
 
-// ErrorCode What went wrong, stable and for machines to read.
+// ErrorCode What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+// know by its status. The examples of an operation's answers are the codes that each may have.
 //
 // Examples: key_not_found
 type ErrorCode string
@@ -942,7 +943,7 @@ type LedgerEntry struct {
 	// GrantID The grant that a loss takes from.
 	GrantID *string `json:"grantId,omitempty"`
 
-	// ID The id of the grant, the loss, the overage or the event.
+	// ID The id of the grant, the loss, the overage or the event. Empty for the overage of the current period, which has none yet.
 	ID string `json:"id"`
 
 	// Period The ordinal of the billing period.
@@ -1074,7 +1075,9 @@ type PortalSession struct {
 //
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Problem struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
 	//
 	// Examples: key_not_found
 	Code ErrorCode `json:"code"`
@@ -1579,7 +1582,9 @@ type UsageEventBatch struct {
 //
 // Examples: {"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}
 type UsageEventResult struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
 	//
 	// Examples: key_not_found
 	Code *ErrorCode `json:"code,omitempty"`
@@ -1925,6 +1930,11 @@ type ReservationFound = Reservation
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type ReservationNotFound = Problem
 
+// ReservationSettled An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type ReservationSettled = Problem
+
 // RotationConflict An RFC 9457 problem document.
 //
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
@@ -1959,6 +1969,11 @@ type Unavailable = Problem
 //
 // Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type UnsupportedMediaType = Problem
+
+// WrongCredential An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type WrongCredential = Problem
 
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
@@ -7007,7 +7022,7 @@ type ListAccountsResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *InternalError
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -7042,7 +7057,7 @@ func (r ListAccountsResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ListAccountsResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r ListAccountsResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7157,7 +7172,7 @@ type CreateAccountResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationProblemJSON409 *AccountExists
 	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -7208,7 +7223,7 @@ func (r CreateAccountResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r CreateAccountResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r CreateAccountResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7325,7 +7340,7 @@ type GetAccountResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -7364,7 +7379,7 @@ func (r GetAccountResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GetAccountResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r GetAccountResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7490,7 +7505,7 @@ type GrantCreditsResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -7545,7 +7560,7 @@ func (r GrantCreditsResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GrantCreditsResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r GrantCreditsResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7691,7 +7706,7 @@ type CreateAccountKeyResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -7746,7 +7761,7 @@ func (r CreateAccountKeyResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r CreateAccountKeyResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r CreateAccountKeyResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -7868,7 +7883,7 @@ type ListLedgerResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -7907,7 +7922,7 @@ func (r ListLedgerResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ListLedgerResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r ListLedgerResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -8021,7 +8036,7 @@ type SetAccountRateLimitResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -8068,7 +8083,7 @@ func (r SetAccountRateLimitResponse) GetApplicationProblemJSON401() *Unauthorize
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r SetAccountRateLimitResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r SetAccountRateLimitResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -8192,7 +8207,7 @@ type ResumeAccountResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -8239,7 +8254,7 @@ func (r ResumeAccountResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ResumeAccountResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r ResumeAccountResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -8363,7 +8378,7 @@ type SuspendAccountResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -8410,7 +8425,7 @@ func (r SuspendAccountResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r SuspendAccountResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r SuspendAccountResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -8540,7 +8555,7 @@ type SetAccountTierResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *AccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -8591,7 +8606,7 @@ func (r SetAccountTierResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r SetAccountTierResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r SetAccountTierResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -9180,7 +9195,7 @@ type RetryOverageResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *OverageNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -9218,7 +9233,7 @@ func (r RetryOverageResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r RetryOverageResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r RetryOverageResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -9505,7 +9520,7 @@ type GetBillingProblemsResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationProblemJSON500 *InternalError
 	// ApplicationProblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -9540,7 +9555,7 @@ func (r GetBillingProblemsResponse) GetApplicationProblemJSON401() *Unauthorized
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r GetBillingProblemsResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r GetBillingProblemsResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -10558,7 +10573,7 @@ type VerifyKeyResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationProblemJSON409 *CostConflict
 	// ApplicationProblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -10605,7 +10620,7 @@ func (r VerifyKeyResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r VerifyKeyResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r VerifyKeyResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -11648,7 +11663,7 @@ type RecordUsageResponse struct {
 	// ApplicationProblemJSON402 the response for an HTTP 402 `application/problem+json` response
 	ApplicationProblemJSON402 *CreditsExhausted
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *KeyOrAccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -11710,7 +11725,7 @@ func (r RecordUsageResponse) GetApplicationProblemJSON402() *CreditsExhausted {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r RecordUsageResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r RecordUsageResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -11856,7 +11871,7 @@ type ReverseUsageResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *EventNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -11911,7 +11926,7 @@ func (r ReverseUsageResponse) GetApplicationProblemJSON401() *Unauthorized {
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ReverseUsageResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r ReverseUsageResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -12065,7 +12080,7 @@ type ReserveCreditsResponse struct {
 	// ApplicationProblemJSON402 the response for an HTTP 402 `application/problem+json` response
 	ApplicationProblemJSON402 *CreditsExhausted
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *KeyOrAccountNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -12127,7 +12142,7 @@ func (r ReserveCreditsResponse) GetApplicationProblemJSON402() *CreditsExhausted
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ReserveCreditsResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r ReserveCreditsResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -12261,11 +12276,11 @@ type ReleaseReservationResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *ReservationNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
-	ApplicationProblemJSON409 *ReservationConflict
+	ApplicationProblemJSON409 *ReservationSettled
 	// ApplicationProblemJSON422 the response for an HTTP 422 `application/problem+json` response
 	ApplicationProblemJSON422 *IdempotencyKeyReused
 	// ApplicationProblemJSON500 the response for an HTTP 500 `application/problem+json` response
@@ -12308,7 +12323,7 @@ func (r ReleaseReservationResponse) GetApplicationProblemJSON401() *Unauthorized
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r ReleaseReservationResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r ReleaseReservationResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -12318,7 +12333,7 @@ func (r ReleaseReservationResponse) GetApplicationProblemJSON404() *ReservationN
 }
 
 // GetApplicationProblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
-func (r ReleaseReservationResponse) GetApplicationProblemJSON409() *ReservationConflict {
+func (r ReleaseReservationResponse) GetApplicationProblemJSON409() *ReservationSettled {
 	return r.ApplicationProblemJSON409
 }
 
@@ -12444,7 +12459,7 @@ type SettleReservationResponse struct {
 	// ApplicationProblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationProblemJSON401 *Unauthorized
 	// ApplicationProblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationProblemJSON403 *Forbidden
+	ApplicationProblemJSON403 *WrongCredential
 	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationProblemJSON404 *ReservationNotFound
 	// ApplicationProblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -12499,7 +12514,7 @@ func (r SettleReservationResponse) GetApplicationProblemJSON401() *Unauthorized 
 }
 
 // GetApplicationProblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r SettleReservationResponse) GetApplicationProblemJSON403() *Forbidden {
+func (r SettleReservationResponse) GetApplicationProblemJSON403() *WrongCredential {
 	return r.ApplicationProblemJSON403
 }
 
@@ -14087,7 +14102,7 @@ func ParseListAccountsResponse(rsp *http.Response) (*ListAccountsResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -14267,7 +14282,7 @@ func ParseCreateAccountResponse(rsp *http.Response) (*CreateAccountResponse, err
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -14543,7 +14558,7 @@ func ParseGetAccountResponse(rsp *http.Response) (*GetAccountResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -14747,7 +14762,7 @@ func ParseGrantCreditsResponse(rsp *http.Response) (*GrantCreditsResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15047,7 +15062,7 @@ func ParseCreateAccountKeyResponse(rsp *http.Response) (*CreateAccountKeyRespons
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15347,7 +15362,7 @@ func ParseListLedgerResponse(rsp *http.Response) (*ListLedgerResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15551,7 +15566,7 @@ func ParseSetAccountRateLimitResponse(rsp *http.Response) (*SetAccountRateLimitR
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15803,7 +15818,7 @@ func ParseResumeAccountResponse(rsp *http.Response) (*ResumeAccountResponse, err
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -16055,7 +16070,7 @@ func ParseSuspendAccountResponse(rsp *http.Response) (*SuspendAccountResponse, e
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -16307,7 +16322,7 @@ func ParseSetAccountTierResponse(rsp *http.Response) (*SetAccountTierResponse, e
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -17263,7 +17278,7 @@ func ParseRetryOverageResponse(rsp *http.Response) (*RetryOverageResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -17767,7 +17782,7 @@ func ParseGetBillingProblemsResponse(rsp *http.Response) (*GetBillingProblemsRes
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -19267,7 +19282,7 @@ func ParseVerifyKeyResponse(rsp *http.Response) (*VerifyKeyResponse, error) {
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -20863,7 +20878,7 @@ func ParseRecordUsageResponse(rsp *http.Response) (*RecordUsageResponse, error) 
 		response.ApplicationProblemJSON402 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -21180,7 +21195,7 @@ func ParseReverseUsageResponse(rsp *http.Response) (*ReverseUsageResponse, error
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -21487,7 +21502,7 @@ func ParseReserveCreditsResponse(rsp *http.Response) (*ReserveCreditsResponse, e
 		response.ApplicationProblemJSON402 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -21804,7 +21819,7 @@ func ParseReleaseReservationResponse(rsp *http.Response) (*ReleaseReservationRes
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -21818,7 +21833,7 @@ func ParseReleaseReservationResponse(rsp *http.Response) (*ReleaseReservationRes
 		response.ApplicationProblemJSON404 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
-		var dest ReservationConflict
+		var dest ReservationSettled
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -22056,7 +22071,7 @@ func ParseSettleReservationResponse(rsp *http.Response) (*SettleReservationRespo
 		response.ApplicationProblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Forbidden
+		var dest WrongCredential
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
