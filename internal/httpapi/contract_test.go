@@ -166,6 +166,16 @@ func TestNothingSentIsA5xx(t *testing.T) {
 	})
 }
 
+// What Postgres can't hold is refused.
+func TestMetadataHoldsNoNUL(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.newCustomer()
+	w.call("POST", "/v1/keys", `{"metadata":{"a":"\u0000"}}`, c.auth()).wantField("metadata.a")
+	w.call("POST", "/v1/keys", `{"metadata":{"\u0000":"a"}}`, c.auth()).wantField("metadata.\x00")
+	w.call("POST", "/v1/keys", `{"metadata":{"a":"\u0001\n\u007f"}}`, c.auth()).want(http.StatusCreated)
+}
+
 // The generated client and the server understand each other.
 func TestGeneratedClient(t *testing.T) {
 	t.Parallel()

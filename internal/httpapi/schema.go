@@ -79,6 +79,9 @@ func leaves(root string, e *jsonschema.ValidationError) []fault.Field {
 	if _, ok := e.ErrorKind.(*kind.OneOf); ok && len(e.Causes) > 0 {
 		return leaves(root, meant(e.Causes))
 	}
+	if k, ok := e.ErrorKind.(*kind.PropertyNames); ok { // its causes are about the name, and don't tell whose it is
+		return each(root, e.InstanceLocation, []string{k.Property}, "has a name that is not allowed")
+	}
 	if len(e.Causes) == 0 {
 		return complaint(root, e)
 	}
