@@ -1981,7 +1981,7 @@ type ListAccountsParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor An account id, as in `nextCursor` of the page before. The page starts after this account.
-	Cursor *AccountID `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// ExternalID Only the account with this id of yours.
 	ExternalID *ExternalID `form:"externalId,omitempty" json:"externalId,omitempty"`
@@ -2069,7 +2069,7 @@ type ListKeysParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor A key id, as in `nextCursor` of the page before. The page starts after this key.
-	Cursor *KeyID `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateKeyParams defines parameters for CreateKey.
