@@ -149,7 +149,7 @@ WHERE overage_id = sqlc.arg(overage_id);
 
 -- name: RetryOverageBill :execrows
 UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = sqlc.arg(now)::timestamptz
-WHERE overage_id = sqlc.arg(overage_id) AND state = 'parked';
+WHERE overage_id = sqlc.arg(overage_id) AND state IN ('parked', 'voided');
 
 -- name: OverageBillExists :one
 SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1);
@@ -160,6 +160,13 @@ SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1);
 UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::timestamptz
 WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
   AND state = 'billed' AND item_id IS NOT NULL;
+
+-- name: HasBilledOverage :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0);
+
+-- name: VoidOverageBills :exec
+UPDATE overage_bills SET state = 'voided'
+WHERE account_id = sqlc.arg(account_id) AND overage_id = ANY(sqlc.arg(overage_ids)::text[]) AND state = 'billed';
 
 -- name: InsertTopUp :exec
 INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)
@@ -189,6 +196,6 @@ SELECT * FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL 
 
 -- name: ListOpenOverage :many
 SELECT * FROM overage_bills
-WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+WHERE state IN ('parked', 'voided', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
 ORDER BY state, overage_id DESC
 LIMIT $1;

@@ -245,6 +245,7 @@ const (
 	OverageStateParked   OverageState = "parked"
 	OverageStatePending  OverageState = "pending"
 	OverageStateUnbilled OverageState = "unbilled"
+	OverageStateVoided   OverageState = "voided"
 )
 
 // Valid indicates whether the value is a known member of the OverageState enum.
@@ -255,6 +256,8 @@ func (e OverageState) Valid() bool {
 	case OverageStatePending:
 		return true
 	case OverageStateUnbilled:
+		return true
+	case OverageStateVoided:
 		return true
 	default:
 		return false
@@ -1022,7 +1025,7 @@ type OpenOverage struct {
 	// PeriodStart When its billing period began.
 	PeriodStart time.Time `json:"periodStart"`
 
-	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
+	// State Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
 	//
 	// Examples: parked
 	State OverageState `json:"state"`
@@ -1031,7 +1034,7 @@ type OpenOverage struct {
 	SubscriptionID *string `json:"subscriptionId,omitempty"`
 }
 
-// OverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
+// OverageState Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
 //
 // Examples: parked
 type OverageState string

@@ -245,6 +245,7 @@ const (
 	OverageStateParked   OverageState = "parked"
 	OverageStatePending  OverageState = "pending"
 	OverageStateUnbilled OverageState = "unbilled"
+	OverageStateVoided   OverageState = "voided"
 )
 
 // Valid indicates whether the value is a known member of the OverageState enum.
@@ -255,6 +256,8 @@ func (e OverageState) Valid() bool {
 	case OverageStatePending:
 		return true
 	case OverageStateUnbilled:
+		return true
+	case OverageStateVoided:
 		return true
 	default:
 		return false
@@ -1022,7 +1025,7 @@ type OpenOverage struct {
 	// PeriodStart When its billing period began.
 	PeriodStart time.Time `json:"periodStart"`
 
-	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
+	// State Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
 	//
 	// Examples: parked
 	State OverageState `json:"state"`
@@ -1031,7 +1034,7 @@ type OpenOverage struct {
 	SubscriptionID *string `json:"subscriptionId,omitempty"`
 }
 
-// OverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
+// OverageState Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
 //
 // Examples: parked
 type OverageState string
@@ -2703,8 +2706,8 @@ type ClientInterface interface {
 	// GetBillingProblems What billing could not do
 	//
 	// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-	// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
-	// period. At most 100 of each, the oldest events and the parked overage first.
+	// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no
+	// subscription paid for the period. At most 100 of each, the oldest events and the parked overage first.
 	//
 	// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
 	GetBillingProblems(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3535,8 +3538,8 @@ func (c *Client) CreatePortalSession(ctx context.Context, params *CreatePortalSe
 // GetBillingProblems What billing could not do
 //
 // Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
-// period. At most 100 of each, the oldest events and the parked overage first.
+// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no
+// subscription paid for the period. At most 100 of each, the oldest events and the parked overage first.
 //
 // Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
 func (c *Client) GetBillingProblems(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -6500,8 +6503,8 @@ type ClientWithResponsesInterface interface {
 	// GetBillingProblemsWithResponse What billing could not do
 	//
 	// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-	// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
-	// period. At most 100 of each, the oldest events and the parked overage first.
+	// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no
+	// subscription paid for the period. At most 100 of each, the oldest events and the parked overage first.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -13386,8 +13389,8 @@ func (c *ClientWithResponses) CreatePortalSessionWithResponse(ctx context.Contex
 // GetBillingProblemsWithResponse What billing could not do
 //
 // Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
-// period. At most 100 of each, the oldest events and the parked overage first.
+// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no
+// subscription paid for the period. At most 100 of each, the oldest events and the parked overage first.
 //
 // Returns a wrapper object for the known response body format(s).
 //

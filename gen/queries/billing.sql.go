@@ -375,6 +375,17 @@ func (q *Queries) HandledStripeEvents(ctx context.Context, arg HandledStripeEven
 	return err
 }
 
+const hasBilledOverage = `-- name: HasBilledOverage :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0)
+`
+
+func (q *Queries) HasBilledOverage(ctx context.Context, accountID string) (bool, error) {
+	row := q.db.QueryRow(ctx, hasBilledOverage, accountID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const insertDuplicateSubscription = `-- name: InsertDuplicateSubscription :exec
 INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (subscription_id) DO NOTHING
@@ -626,7 +637,7 @@ func (q *Queries) ListFailingStripeEvents(ctx context.Context, limit int32) ([]S
 
 const listOpenOverage = `-- name: ListOpenOverage :many
 SELECT overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state, invoice_id, item_id, attempts, next_attempt_at, last_error FROM overage_bills
-WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+WHERE state IN ('parked', 'voided', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
 ORDER BY state, overage_id DESC
 LIMIT $1
 `
@@ -811,7 +822,7 @@ func (q *Queries) ReleaseReconciliation(ctx context.Context, until time.Time) er
 
 const retryOverageBill = `-- name: RetryOverageBill :execrows
 UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = $1::timestamptz
-WHERE overage_id = $2 AND state = 'parked'
+WHERE overage_id = $2 AND state IN ('parked', 'voided')
 `
 
 type RetryOverageBillParams struct {
@@ -893,5 +904,20 @@ func (q *Queries) SetSubscription(ctx context.Context, arg SetSubscriptionParams
 		arg.Now,
 		arg.AccountID,
 	)
+	return err
+}
+
+const voidOverageBills = `-- name: VoidOverageBills :exec
+UPDATE overage_bills SET state = 'voided'
+WHERE account_id = $1 AND overage_id = ANY($2::text[]) AND state = 'billed'
+`
+
+type VoidOverageBillsParams struct {
+	AccountID  string
+	OverageIds []string
+}
+
+func (q *Queries) VoidOverageBills(ctx context.Context, arg VoidOverageBillsParams) error {
+	_, err := q.db.Exec(ctx, voidOverageBills, arg.AccountID, arg.OverageIds)
 	return err
 }

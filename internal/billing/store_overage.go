@@ -97,6 +97,19 @@ func reviveStranded(ctx context.Context, db queries.DBTX, accountID string, ende
 	return err
 }
 
+// hasBilledOverage reports whether an account has overage on an invoice, or on one to come.
+func hasBilledOverage(ctx context.Context, db queries.DBTX, accountID string) (bool, error) {
+	return queries.New(db).HasBilledOverage(ctx, accountID)
+}
+
+// voidBills notes that the invoices were voided that overage was on.
+func voidBills(ctx context.Context, db queries.DBTX, accountID string, overageIDs []string) error {
+	if len(overageIDs) == 0 {
+		return nil
+	}
+	return queries.New(db).VoidOverageBills(ctx, queries.VoidOverageBillsParams{AccountID: accountID, OverageIds: overageIDs})
+}
+
 func optional(s string) *string {
 	if s == "" {
 		return nil
