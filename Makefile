@@ -34,6 +34,10 @@ generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
 drift: ## Fail if gen/ or go.mod is not what its sources make
 	scripts/drift
 
+contract: ## Lint openapi.yaml, and fail if it breaks clients of the last release
+	scripts/lint-contract
+	scripts/breaking
+
 test-pages: ## Test /docs and /reference in a Chromium
 	scripts/browser-tests
 
@@ -47,4 +51,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift test-pages lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift contract test-pages lint fmt
