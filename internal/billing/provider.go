@@ -155,6 +155,7 @@ type Subscription struct {
 	Anchor                 time.Time // whole months are counted from it
 	PeriodStart, PeriodEnd time.Time
 	CancelAtPeriodEnd      bool
+	PlanSince              time.Time // when the plan was changed last in this period, if that was invoiced
 	TrialEnd, EndedAt      time.Time
 	// Unpaid reports that an invoice of the subscription is a draft or open: its current period, or the last change of
 	// plan, is not paid for yet.

@@ -96,8 +96,8 @@
 //     receiver in the order of emission; a failing one holds up those behind it to
 //     the same receiver, and is retried for about two minutes rather than three
 //     days. The draft hour does not wait for a webhook to be delivered.
-//   - customer.subscription.created already says active. Stripe may send
-//     incomplete first and an update a moment later.
+//   - A subscription made by the API whose payment succeeds at once is active in
+//     customer.subscription.created already, without an update after it.
 //   - State lives in memory and, with a StateFile, in one file that is written
 //     as a whole at every change: fine for development, not for load. Faults and
 //     held deliveries are not in it.

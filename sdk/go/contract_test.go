@@ -100,7 +100,7 @@ func reach(ctx context.Context, t *testing.T, h *hop) {
 	ok(t, err)
 	equal(t, account.ID, found.Data[0].ID)
 	granted, err := operator.GrantCredits(ctx, account.ID, keymeter.GrantRequest{
-		Kind: keymeter.GrantRequestKindPromotional, Credits: 500, Reason: "Welcome", ExpiresAt: keymeter.Ptr(time.Now().Add(time.Hour)),
+		Kind: keymeter.GrantKindPromotional, Credits: 500, Reason: "Welcome", ExpiresAt: keymeter.Ptr(time.Now().Add(time.Hour)),
 	})
 	ok(t, err)
 	equal(t, 3000, granted.Balance.Limit)
@@ -181,7 +181,7 @@ func reachUsage(ctx context.Context, t *testing.T, customer *keymeter.Client) {
 	events := collect(t, customer.UsageEvents(ctx, keymeter.ListUsageEventsParams{Category: keymeter.Ptr(keymeter.CategoryLLM)}))
 	equal(t, 2, len(events))
 	points, err := customer.GetUsageTimeseries(ctx, keymeter.GetUsageTimeseriesParams{
-		From: keymeter.Ptr(time.Now().Add(-time.Hour)), Bucket: keymeter.Ptr(keymeter.GetUsageTimeseriesParamsBucketHour),
+		From: keymeter.Ptr(time.Now().Add(-time.Hour)), Bucket: keymeter.Ptr(keymeter.UsageBucketHour),
 	})
 	ok(t, err)
 	equal(t, true, len(points.Data) > 0)

@@ -54,7 +54,7 @@ func IsCode(err error, code ErrorCode) bool {
 
 // Err is an [Error] if the event was refused, and nil if it was recorded.
 func (r UsageEventResult) Err() error {
-	if r.Status == UsageEventResultStatusRecorded {
+	if r.Status == UsageEventStatusRecorded {
 		return nil
 	}
 	e := &Error{}

@@ -66,10 +66,10 @@ const (
 	ErrorCodeWrongCredentialKind      ErrorCode = "wrong_credential_kind"
 )
 
-// Defines values for GrantRequestKind.
+// Defines values for GrantKind.
 const (
-	GrantRequestKindAdjustment  GrantRequestKind = "adjustment"
-	GrantRequestKindPromotional GrantRequestKind = "promotional"
+	GrantKindAdjustment  GrantKind = "adjustment"
+	GrantKindPromotional GrantKind = "promotional"
 )
 
 // Defines values for HealthStatus.
@@ -85,12 +85,12 @@ const (
 	LedgerEntryTypeUsage   LedgerEntryType = "usage"
 )
 
-// Defines values for OpenOverageState.
+// Defines values for OverageState.
 const (
-	OpenOverageStateParked   OpenOverageState = "parked"
-	OpenOverageStatePending  OpenOverageState = "pending"
-	OpenOverageStateUnbilled OpenOverageState = "unbilled"
-	OpenOverageStateVoided   OpenOverageState = "voided"
+	OverageStateParked   OverageState = "parked"
+	OverageStatePending  OverageState = "pending"
+	OverageStateUnbilled OverageState = "unbilled"
+	OverageStateVoided   OverageState = "voided"
 )
 
 // Defines values for PaidTier.
@@ -127,10 +127,24 @@ const (
 	TierStarter Tier = "starter"
 )
 
-// Defines values for UsageEventResultStatus.
+// Defines values for UsageBucket.
 const (
-	UsageEventResultStatusRecorded UsageEventResultStatus = "recorded"
-	UsageEventResultStatusRefused  UsageEventResultStatus = "refused"
+	UsageBucketDay  UsageBucket = "day"
+	UsageBucketHour UsageBucket = "hour"
+)
+
+// Defines values for UsageEventStatus.
+const (
+	UsageEventStatusRecorded UsageEventStatus = "recorded"
+	UsageEventStatusRefused  UsageEventStatus = "refused"
+)
+
+// Defines values for UsageGrouping.
+const (
+	UsageGroupingCategory       UsageGrouping = "category"
+	UsageGroupingCategoryAndKey UsageGrouping = "category_and_key"
+	UsageGroupingKey            UsageGrouping = "key"
+	UsageGroupingNone           UsageGrouping = "none"
 )
 
 // Defines values for VerifyCode.
@@ -148,21 +162,9 @@ const (
 	VerifyCodeValid             VerifyCode = "valid"
 )
 
-// Defines values for GetUsageTimeseriesParamsBucket.
-const (
-	GetUsageTimeseriesParamsBucketDay  GetUsageTimeseriesParamsBucket = "day"
-	GetUsageTimeseriesParamsBucketHour GetUsageTimeseriesParamsBucket = "hour"
-)
-
-// Defines values for GetUsageTimeseriesParamsGroupBy.
-const (
-	GetUsageTimeseriesParamsGroupByCategory       GetUsageTimeseriesParamsGroupBy = "category"
-	GetUsageTimeseriesParamsGroupByCategoryAndKey GetUsageTimeseriesParamsGroupBy = "category_and_key"
-	GetUsageTimeseriesParamsGroupByKey            GetUsageTimeseriesParamsGroupBy = "key"
-	GetUsageTimeseriesParamsGroupByNone           GetUsageTimeseriesParamsGroupBy = "none"
-)
-
 // Account A customer of yours.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","email":"billing@acme.test","externalId":"customer-42","id":"acct_abc123","name":"Acme","status":"active","stripeCustomerId":null,"tier":"free"}
 type Account struct {
 	// CreatedAt When the account was created.
 	CreatedAt time.Time `json:"createdAt"`
@@ -184,12 +186,16 @@ type Account struct {
 	Name Name `json:"name"`
 
 	// Status Whether the account's keys are accepted.
+	//
+	// Examples: active
 	Status AccountStatus `json:"status"`
 
 	// StripeCustomerID The account's customer at Stripe. Null for an account that never paid.
 	StripeCustomerID *string `json:"stripeCustomerId"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 }
 
@@ -199,6 +205,8 @@ type Account struct {
 type AccountID = string
 
 // AccountList A page of accounts.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type AccountList struct {
 	// Data The accounts, newest first.
 	Data []Account `json:"data"`
@@ -211,15 +219,21 @@ type AccountList struct {
 }
 
 // AccountRateLimit A limit of an account's rate of requests.
+//
+// Examples: {"rateLimit":{"requests":600,"windowSeconds":60}}
 type AccountRateLimit struct {
 	// RateLimit The limit. `null` is none.
 	RateLimit *RateLimit `json:"rateLimit"`
 }
 
 // AccountStatus Whether the account's keys are accepted.
+//
+// Examples: active
 type AccountStatus string
 
 // Alert A threshold that was passed.
+//
+// Examples: {"limit":200000,"percent":50,"raisedAt":"2026-03-21T12:00:00Z","used":101200}
 type Alert struct {
 	// Limit Credits of the period then.
 	Limit int64 `json:"limit"`
@@ -235,12 +249,16 @@ type Alert struct {
 }
 
 // AlertThresholds When alerts are raised.
+//
+// Examples: {"percents":[75,90,100]}
 type AlertThresholds struct {
 	// Percents Percentages of a period's credits, each once. `null` is the catalogue's.
 	Percents []int32 `json:"percents"`
 }
 
 // Alerts The alerts of the current billing period.
+//
+// Examples: {"percents":[50,80,100],"raised":[]}
 type Alerts struct {
 	// Percents The percentages at which alerts are raised.
 	Percents []int32 `json:"percents"`
@@ -250,6 +268,8 @@ type Alerts struct {
 }
 
 // BillingProblems What billing could not do.
+//
+// Examples: {"duplicateSubscriptions":0,"events":[],"failingEvents":0,"overage":[],"parkedOverage":0,"pendingOverage":0}
 type BillingProblems struct {
 	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
 	DuplicateSubscriptions int64 `json:"duplicateSubscriptions"`
@@ -271,9 +291,13 @@ type BillingProblems struct {
 }
 
 // Category What credits are spent on.
+//
+// Examples: tts
 type Category string
 
 // CheckoutRequest What to subscribe to, and where to return to.
+//
+// Examples: {"cancelUrl":"https://yourapp.com/billing/cancel","successUrl":"https://yourapp.com/billing/success","tier":"pro"}
 type CheckoutRequest struct {
 	// CancelURL Redirect URL on cancellation.
 	CancelURL string `json:"cancelUrl"`
@@ -282,10 +306,14 @@ type CheckoutRequest struct {
 	SuccessURL string `json:"successUrl"`
 
 	// Tier A plan that is sold through Checkout.
+	//
+	// Examples: pro
 	Tier PaidTier `json:"tier"`
 }
 
 // CheckoutSession Where to send the user.
+//
+// Examples: {"sessionId":"cs_live_abc123","url":"https://checkout.stripe.com/c/pay/..."}
 type CheckoutSession struct {
 	// SessionID The id of the Checkout session (`cs_...`) or, for a change of plan, of the portal session (`bps_...`).
 	SessionID string `json:"sessionId"`
@@ -296,11 +324,15 @@ type CheckoutSession struct {
 
 // Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
 // `byok` it counts as a request and costs 0.
+//
+// Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 type Cost struct {
 	// BYOK The customer's own provider key was used.
 	BYOK *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it costs.
@@ -317,6 +349,8 @@ type Cost struct {
 }
 
 // CreateAccountRequest An account to create.
+//
+// Examples: {"email":"billing@acme.test","externalId":"customer-42","name":"Acme"}
 type CreateAccountRequest struct {
 	// Email Where Stripe sends invoices to.
 	Email *string `json:"email,omitempty"`
@@ -333,9 +367,11 @@ type CreateAccountRequest struct {
 }
 
 // CreateKeyRequest A key to create.
+//
+// Examples: {"creditLimit":5000,"expiresInDays":90,"name":"Production Key","scopes":["tts","stt"]}
 type CreateKeyRequest struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
-	AllowedIps []string `json:"allowedIps,omitempty"`
+	AllowedIps []IPRange `json:"allowedIps,omitempty"`
 
 	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
 	CreditLimit *int64 `json:"creditLimit,omitempty"`
@@ -347,12 +383,16 @@ type CreateKeyRequest struct {
 	ExpiresInDays *int32 `json:"expiresInDays,omitempty"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Name Key name. No control characters.
 	Name *string `json:"name,omitempty"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Scopes What the key may be used for. Everything, if left out.
@@ -360,6 +400,8 @@ type CreateKeyRequest struct {
 }
 
 // CreatedKey A key that was just created, with its raw value.
+//
+// Examples: {"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","key":"plabs_sk_live_abc123...","message":"Save this key - it will not be shown again.","name":"Production Key"}
 type CreatedKey struct {
 	// ExpiresAt When the key stops working. Null if it does not expire.
 	ExpiresAt *time.Time `json:"expiresAt"`
@@ -382,6 +424,8 @@ type CreatedKey struct {
 }
 
 // Credits Credits of the current billing period.
+//
+// Examples: {"limit":200000,"remaining":187500,"used":12500}
 type Credits struct {
 	// Limit Credits that are usable in this period without overage.
 	Limit int64 `json:"limit"`
@@ -396,7 +440,10 @@ type Credits struct {
 	Used int64 `json:"used"`
 }
 
-// ErrorCode What went wrong, stable and for machines to read.
+// ErrorCode What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+// know by its status. The examples of an operation's answers are the codes that each may have.
+//
+// Examples: key_not_found
 type ErrorCode string
 
 // ExternalID Your own id for the account.
@@ -405,6 +452,8 @@ type ErrorCode string
 type ExternalID = string
 
 // FailingEvent A Stripe event that could not be handled yet.
+//
+// Examples: {"attempts":3,"customerId":"cus_abc123","error":"billing_unavailable: The billing provider can't be reached right now. Try again.","id":"evt_1","nextAttemptAt":"2026-04-21T00:00:35Z","receivedAt":"2026-04-21T00:00:00Z","type":"invoice.paid"}
 type FailingEvent struct {
 	// Attempts How often it was tried.
 	Attempts int32 `json:"attempts"`
@@ -429,6 +478,8 @@ type FailingEvent struct {
 }
 
 // FieldError What is wrong with a field.
+//
+// Examples: {"field":"expiresInDays","message":"must be at most 365"}
 type FieldError struct {
 	// Field The field, parameter or header.
 	Field string `json:"field"`
@@ -437,7 +488,14 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
+// GrantKind What the credits are for. An adjustment may be negative.
+//
+// Examples: promotional
+type GrantKind string
+
 // GrantRequest Credits to give or, as an adjustment, to take away.
+//
+// Examples: {"credits":5000,"expiresAt":"2026-06-30T00:00:00Z","kind":"promotional","reason":"Welcome"}
 type GrantRequest struct {
 	// Credits How many. Not 0.
 	Credits int64 `json:"credits"`
@@ -445,19 +503,22 @@ type GrantRequest struct {
 	// ExpiresAt When they expire. Never, if left out.
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
 
-	// Kind What they are for. An adjustment may be negative.
-	Kind GrantRequestKind `json:"kind"`
+	// Kind What the credits are for. An adjustment may be negative.
+	//
+	// Examples: promotional
+	Kind GrantKind `json:"kind"`
 
 	// Reason Why, for people to read. The customer sees it.
 	Reason string `json:"reason"`
 }
 
-// GrantRequestKind What they are for. An adjustment may be negative.
-type GrantRequestKind string
-
 // Granted What was done.
+//
+// Examples: {"balance":{"limit":205000,"remaining":196500,"used":8500},"credits":5000}
 type Granted struct {
 	// Balance Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Balance Credits `json:"balance"`
 
 	// Credits Credits that were given; negative if they were taken away.
@@ -465,18 +526,31 @@ type Granted struct {
 }
 
 // Health The state of the process.
+//
+// Examples: {"status":"ok"}
 type Health struct {
 	// Status Always ok.
+	//
+	// Examples: ok
 	Status HealthStatus `json:"status"`
 }
 
 // HealthStatus Always ok.
+//
+// Examples: ok
 type HealthStatus string
 
+// IPRange An address, or a network (CIDR).
+//
+// Examples: 203.0.113.0/24
+type IPRange = string
+
 // Key A key, without its raw value.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","creditLimit":5000,"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","lastUsedAt":null,"name":"Production Key","prefix":"plabs_sk_live_abc1...","rateLimit":{"requests":100,"windowSeconds":60},"scopes":["tts","stt"]}
 type Key struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
-	AllowedIps []string `json:"allowedIps,omitempty"`
+	AllowedIps []IPRange `json:"allowedIps,omitempty"`
 
 	// CreatedAt When the key was created.
 	CreatedAt time.Time `json:"createdAt"`
@@ -499,6 +573,8 @@ type Key struct {
 	LastUsedAt *time.Time `json:"lastUsedAt"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Name A name for people to read. No control characters.
@@ -510,6 +586,8 @@ type Key struct {
 	Prefix string `json:"prefix"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Scopes What the key may be used for. Everything, if left out.
@@ -522,6 +600,8 @@ type Key struct {
 type KeyID = string
 
 // KeyList A page of keys.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type KeyList struct {
 	// Data The keys, newest first.
 	Data []Key `json:"data"`
@@ -534,6 +614,8 @@ type KeyList struct {
 }
 
 // LedgerEntry An entry of the ledger.
+//
+// Examples: {"amount":"40.00","at":"2026-04-21T12:00:00Z","cause":"sub_abc123","credits":50000,"id":"ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","period":3,"type":"overage","unitPrice":"0.0008"}
 type LedgerEntry struct {
 	// Amount Of overage: dollars, exact, before it is rounded to a cent on the invoice.
 	//
@@ -555,7 +637,7 @@ type LedgerEntry struct {
 	// GrantID The grant that a loss takes from.
 	GrantID *string `json:"grantId,omitempty"`
 
-	// ID The id of the grant, the loss, the overage or the event.
+	// ID The id of the grant, the loss, the overage or the event. Empty for the overage of the current period, which has none yet.
 	ID string `json:"id"`
 
 	// Period The ordinal of the billing period.
@@ -565,6 +647,8 @@ type LedgerEntry struct {
 	Reason *string `json:"reason,omitempty"`
 
 	// Type What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+	//
+	// Examples: grant
 	Type LedgerEntryType `json:"type"`
 
 	// UnitPrice Of overage: dollars a credit, exact.
@@ -574,9 +658,13 @@ type LedgerEntry struct {
 }
 
 // LedgerEntryType What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+//
+// Examples: grant
 type LedgerEntryType string
 
 // LedgerPage A page of a ledger.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type LedgerPage struct {
 	// Data The entries, the latest first.
 	Data []LedgerEntry `json:"data"`
@@ -589,6 +677,8 @@ type LedgerPage struct {
 }
 
 // Metadata Whatever you want to keep with the key. Services get it with each verify.
+//
+// Examples: {"team":"research"}
 type Metadata map[string]string
 
 // Name A name for people to read. No control characters.
@@ -597,9 +687,13 @@ type Metadata map[string]string
 type Name = string
 
 // OpenOverage Overage that is not on an invoice.
+//
+// Examples: {"accountId":"acct_abc123","amountCents":4000,"attempts":0,"credits":50000,"id":"ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","periodEnd":"2026-04-21T00:00:00Z","periodStart":"2026-03-21T00:00:00Z","state":"pending","subscriptionId":"sub_abc123"}
 type OpenOverage struct {
-	// AccountID The account that used it.
-	AccountID string `json:"accountId"`
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
 
 	// AmountCents What they cost, in cents.
 	AmountCents int64 `json:"amountCents"`
@@ -622,20 +716,28 @@ type OpenOverage struct {
 	// PeriodStart When its billing period began.
 	PeriodStart time.Time `json:"periodStart"`
 
-	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
-	State OpenOverageState `json:"state"`
+	// State Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
+	//
+	// Examples: parked
+	State OverageState `json:"state"`
 
 	// SubscriptionID The subscription that it is billed to. Left out if there was none.
 	SubscriptionID *string `json:"subscriptionId,omitempty"`
 }
 
-// OpenOverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
-type OpenOverageState string
+// OverageState Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
+//
+// Examples: parked
+type OverageState string
 
 // PaidTier A plan that is sold through Checkout.
+//
+// Examples: pro
 type PaidTier string
 
 // Plan What the tier includes.
+//
+// Examples: {"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008}
 type Plan struct {
 	// CarryoverMonths For how many more months unused credits stay usable.
 	CarryoverMonths int32 `json:"carryoverMonths"`
@@ -648,18 +750,24 @@ type Plan struct {
 }
 
 // PortalRequest Where the portal's link back leads to.
+//
+// Examples: {"returnUrl":"https://yourapp.com/billing"}
 type PortalRequest struct {
 	// ReturnURL An absolute URL, under the rules of `successUrl`. Without it, the operator's setting.
 	ReturnURL *string `json:"returnUrl,omitempty"`
 }
 
 // PortalSession Where to send the user.
+//
+// Examples: {"url":"https://billing.stripe.com/p/session/..."}
 type PortalSession struct {
 	// URL Redirect the user here.
 	URL string `json:"url"`
 }
 
 // RateLimit At most so many requests in each window.
+//
+// Examples: {"requests":100,"windowSeconds":60}
 type RateLimit struct {
 	// Requests Requests in a window.
 	Requests int32 `json:"requests"`
@@ -669,11 +777,15 @@ type RateLimit struct {
 }
 
 // RecordedEvent An event as it stands in the ledger.
+//
+// Examples: {"byok":false,"category":"tts","credits":94,"id":"req_8c1f2a","keyId":"key_abc123","late":false,"occurredAt":"2026-03-21T12:00:00Z","provider":"cartesia","quantity":1200,"recordedAt":"2026-03-21T12:00:01Z"}
 type RecordedEvent struct {
 	// BYOK The customer's own provider key was used.
 	BYOK bool `json:"byok"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it cost. Negative for a correction.
@@ -710,6 +822,8 @@ type RecordedEvent struct {
 }
 
 // RecordedEventList A page of events.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type RecordedEventList struct {
 	// Data The events, newest first.
 	Data []RecordedEvent `json:"data"`
@@ -722,6 +836,8 @@ type RecordedEventList struct {
 }
 
 // Reservation Credits that are held, or were.
+//
+// Examples: {"accountId":"acct_abc123","category":"llm","credits":0,"eventId":"call_77","expiresAt":"2026-03-21T12:10:00Z","held":500,"id":"rsv_abc123","keyId":"key_abc123","state":"held","uncollected":0}
 type Reservation struct {
 	// AccountID An account's id.
 	//
@@ -729,6 +845,8 @@ type Reservation struct {
 	AccountID AccountID `json:"accountId"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What was charged. 0 until it is settled.
@@ -753,22 +871,28 @@ type Reservation struct {
 	// Examples: key_abc123
 	KeyID *KeyID `json:"keyId,omitempty"`
 
-	// State What became of it. An expired one holds nothing any more, and can still be settled.
+	// State What became of a reservation. An expired one holds nothing any more, and can still be settled.
+	//
+	// Examples: held
 	State ReservationState `json:"state"`
 
 	// Uncollected What the work cost beyond what the plan or the key's limit allowed, and was not charged.
 	Uncollected int64 `json:"uncollected"`
 }
 
-// ReservationState What became of it. An expired one holds nothing any more, and can still be settled.
-type ReservationState string
-
 // ReservationID A reservation's id.
 //
 // Examples: rsv_abc123
 type ReservationID = string
 
+// ReservationState What became of a reservation. An expired one holds nothing any more, and can still be settled.
+//
+// Examples: held
+type ReservationState string
+
 // ReserveRequest Credits to hold for work whose cost is known at its end. Name either the key or the account.
+//
+// Examples: {"category":"llm","credits":500,"eventId":"call_77","keyId":"key_abc123","ttlSeconds":600}
 type ReserveRequest struct {
 	// AccountID An account's id.
 	//
@@ -776,6 +900,8 @@ type ReserveRequest struct {
 	AccountID *AccountID `json:"accountId,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits How many to hold at most.
@@ -794,6 +920,8 @@ type ReserveRequest struct {
 }
 
 // Reversal A correction, which is an event of its own.
+//
+// Examples: {"credits":94,"duplicate":false,"id":"reversal:req_8c1f2a","reverses":"req_8c1f2a"}
 type Reversal struct {
 	// Credits How many credits were given back.
 	Credits int64 `json:"credits"`
@@ -809,6 +937,8 @@ type Reversal struct {
 }
 
 // ReversalRequest Which account's event to reverse.
+//
+// Examples: {"accountId":"acct_abc123"}
 type ReversalRequest struct {
 	// AccountID An account's id.
 	//
@@ -817,6 +947,8 @@ type ReversalRequest struct {
 }
 
 // RotateKeyRequest How to rotate.
+//
+// Examples: {"overlapSeconds":3600}
 type RotateKeyRequest struct {
 	// OverlapSeconds For how long the old key still works. It ends no later than it would have expired, and both keys share
 	// their limits. 0 is at once.
@@ -824,6 +956,8 @@ type RotateKeyRequest struct {
 }
 
 // RotatedKey The key that took the old one's place, with its raw value.
+//
+// Examples: {"id":"key_new123","key":"plabs_sk_live_new123...","message":"Save this key - it will not be shown again.","name":"Production Key"}
 type RotatedKey struct {
 	// ID A key's id.
 	//
@@ -844,15 +978,23 @@ type RotatedKey struct {
 
 // Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
 // its billing.
+//
+// Examples: tts
 type Scope string
 
 // SetTierRequest A tier to set.
+//
+// Examples: {"tier":"scale"}
 type SetTierRequest struct {
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 }
 
 // SettleRequest What the work cost in the end, under the rules of `Cost`.
+//
+// Examples: {"outputQuantity":3400,"provider":"gpt-4.1","quantity":12000}
 type SettleRequest struct {
 	// BYOK The customer's own provider key was used.
 	BYOK *bool `json:"byok,omitempty"`
@@ -871,12 +1013,16 @@ type SettleRequest struct {
 }
 
 // SpendLimit A limit of overage.
+//
+// Examples: {"overageCredits":100000}
 type SpendLimit struct {
 	// OverageCredits Credits beyond the limit in each billing period. `null` is no limit.
 	OverageCredits *int64 `json:"overageCredits"`
 }
 
 // Statement What happened to an account's credits in a billing period.
+//
+// Examples: {"balance":0,"carriedOver":1500,"closed":false,"endsAt":"2026-04-21T12:00:00Z","lines":[],"period":3,"startsAt":"2026-03-21T12:00:00Z","used":{"llm":0,"rag":500,"stt":0,"tts":1000}}
 type Statement struct {
 	// Balance Credits that are left. What is held for reservations is among them.
 	Balance int64 `json:"balance"`
@@ -900,21 +1046,31 @@ type Statement struct {
 	StartsAt time.Time `json:"startsAt"`
 
 	// Used Credits used, by category. They add up to `credits.used`.
+	//
+	// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 	Used UsageBreakdown `json:"used"`
 }
 
 // Subscription What the account is subscribed to.
+//
+// Examples: {"credits":{"limit":200000,"remaining":187500,"used":12500},"plan":{"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008},"stripeCustomerId":"cus_abc123","tier":"pro","tierDisplay":"Pro ($99/mo)","tierExpiresAt":"2026-04-21T00:00:00Z"}
 type Subscription struct {
 	// Credits Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Credits Credits `json:"credits"`
 
 	// Plan What the tier includes.
+	//
+	// Examples: {"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008}
 	Plan Plan `json:"plan"`
 
 	// StripeCustomerID The account's customer at Stripe. Null for an account that never paid.
 	StripeCustomerID *string `json:"stripeCustomerId"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 
 	// TierDisplay The tier for people to read.
@@ -925,9 +1081,13 @@ type Subscription struct {
 }
 
 // Tier A plan of the catalogue.
+//
+// Examples: pro
 type Tier string
 
 // TopUpRequest How many credits to buy, and where to return to.
+//
+// Examples: {"cancelUrl":"https://yourapp.com/billing/cancel","credits":50000,"successUrl":"https://yourapp.com/billing/success"}
 type TopUpRequest struct {
 	// CancelURL Redirect URL on cancellation.
 	CancelURL string `json:"cancelUrl"`
@@ -940,6 +1100,8 @@ type TopUpRequest struct {
 }
 
 // UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
+//
+// Examples: {"creditLimit":5000,"expiresAt":null,"scopes":["tts","stt"]}
 type UpdateKeyRequest struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Null for any.
 	AllowedIps nullable.Nullable[[]string] `json:"allowedIps,omitempty"`
@@ -969,11 +1131,17 @@ type UpdateKeyRequest struct {
 }
 
 // Usage What was used in the current billing period.
+//
+// Examples: {"breakdown":{"llm":2000,"rag":500,"stt":2000,"tts":8000},"credits":{"limit":200000,"remaining":187500,"used":12500},"requestCount":3420}
 type Usage struct {
 	// Breakdown Credits used, by category. They add up to `credits.used`.
+	//
+	// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 	Breakdown UsageBreakdown `json:"breakdown"`
 
 	// Credits Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Credits Credits `json:"credits"`
 
 	// RequestCount Usage events in this period, those that cost nothing included.
@@ -981,6 +1149,8 @@ type Usage struct {
 }
 
 // UsageBreakdown Credits used, by category. They add up to `credits.used`.
+//
+// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 type UsageBreakdown struct {
 	// LLM Language models.
 	LLM int64 `json:"llm"`
@@ -995,8 +1165,15 @@ type UsageBreakdown struct {
 	TTS int64 `json:"tts"`
 }
 
+// UsageBucket How long a bucket of time is, in UTC.
+//
+// Examples: day
+type UsageBucket string
+
 // UsageEvent Something that a customer used. Name either the key that was used or the account, and either `credits` or
 // a `provider` and a `quantity`, which the catalogue prices. With `byok` it counts as a request and costs 0.
+//
+// Examples: {"category":"tts","id":"req_8c1f2a","keyId":"key_abc123","occurredAt":"2026-03-21T12:00:00Z","provider":"cartesia","quantity":1200}
 type UsageEvent struct {
 	// AccountID An account's id.
 	//
@@ -1007,6 +1184,8 @@ type UsageEvent struct {
 	BYOK *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it costs.
@@ -1036,8 +1215,14 @@ type UsageEvent struct {
 }
 
 // UsageEventResult What became of an event.
+//
+// Examples: {"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}
 type UsageEventResult struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
+	//
+	// Examples: key_not_found
 	Code *ErrorCode `json:"code,omitempty"`
 
 	// Credits What it cost. 0 if it was refused.
@@ -1052,22 +1237,37 @@ type UsageEventResult struct {
 	// ID The event's id.
 	ID string `json:"id"`
 
-	// Status Whether it is in the ledger.
-	Status UsageEventResultStatus `json:"status"`
+	// Status Whether the event is in the ledger.
+	//
+	// Examples: recorded
+	Status UsageEventStatus `json:"status"`
 }
 
-// UsageEventResultStatus Whether it is in the ledger.
-type UsageEventResultStatus string
-
 // UsageEventResults What became of the events.
+//
+// Examples: {"results":[{"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}]}
 type UsageEventResults struct {
 	// Results One for each event, in the order sent.
 	Results []UsageEventResult `json:"results"`
 }
 
+// UsageEventStatus Whether the event is in the ledger.
+//
+// Examples: recorded
+type UsageEventStatus string
+
+// UsageGrouping What is told apart within a bucket of time.
+//
+// Examples: category
+type UsageGrouping string
+
 // UsagePoint What was used in a bucket of time.
+//
+// Examples: {"category":"tts","credits":8000,"requests":1200,"start":"2026-03-21T00:00:00Z"}
 type UsagePoint struct {
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category *Category `json:"category,omitempty"`
 
 	// Credits Credits used. Corrections count against the hour in which they were made.
@@ -1084,18 +1284,27 @@ type UsagePoint struct {
 }
 
 // UsageTimeseries Usage over time. Buckets in which nothing was used are left out.
+//
+// Examples: {"data":[{"category":"tts","credits":8000,"requests":1200,"start":"2026-03-21T00:00:00Z"}]}
 type UsageTimeseries struct {
 	// Data The points, oldest first.
 	Data []UsagePoint `json:"data"`
 }
 
 // VerifyCode Whether the key may be used, and if not, why.
+//
+// Examples: valid
 type VerifyCode string
 
 // VerifyKeyRequest A customer's key, and what they want to do with it.
+//
+// Examples: {"cost":{"category":"tts","provider":"cartesia","quantity":1200},"eventId":"req_8c1f2a","key":"plabs_sk_live_abc123..."}
 type VerifyKeyRequest struct {
 	// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
 	// `byok` it counts as a request and costs 0.
+	//
+	//
+	// Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 	Cost *Cost `json:"cost,omitempty"`
 
 	// EventID Your id for the event that the cost becomes, unique in its account for ever. Send the same one again when
@@ -1110,10 +1319,15 @@ type VerifyKeyRequest struct {
 
 	// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
 	// its billing.
+	//
+	//
+	// Examples: tts
 	Scope *Scope `json:"scope,omitempty"`
 }
 
 // VerifyKeyResult The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing.
+//
+// Examples: {"accountId":"acct_abc123","code":"credits_exhausted","keyId":"key_abc123","tier":"free","valid":false}
 type VerifyKeyResult struct {
 	// AccountID An account's id.
 	//
@@ -1121,6 +1335,8 @@ type VerifyKeyResult struct {
 	AccountID *AccountID `json:"accountId,omitempty"`
 
 	// Code Whether the key may be used, and if not, why.
+	//
+	// Examples: valid
 	Code VerifyCode `json:"code"`
 
 	// CreditLimit The key's own limit in a billing period. Left out if it has none.
@@ -1147,9 +1363,13 @@ type VerifyKeyResult struct {
 	KeyRemaining *int64 `json:"keyRemaining,omitempty"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Remaining Credits that are left to the account before its cap or overage, as committed. Only with a cost.
@@ -1162,6 +1382,8 @@ type VerifyKeyResult struct {
 	Scopes []Scope `json:"scopes,omitempty"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier *Tier `json:"tier,omitempty"`
 
 	// Valid Whether the key may be used.
@@ -1175,7 +1397,7 @@ type ListAccountsParams struct {
 	Limit *int32
 
 	// Cursor An account id, as in `nextCursor` of the page before. The page starts after this account.
-	Cursor *AccountID
+	Cursor *string
 
 	// ExternalID Only the account with this id of yours.
 	ExternalID *ExternalID
@@ -1201,7 +1423,7 @@ type ListKeysParams struct {
 	Limit *int32
 
 	// Cursor A key id, as in `nextCursor` of the page before. The page starts after this key.
-	Cursor *KeyID
+	Cursor *string
 }
 
 // ListUsageEventsParams narrows down what ListUsageEvents returns.
@@ -1243,10 +1465,10 @@ type GetUsageTimeseriesParams struct {
 	To *time.Time
 
 	// Bucket How long a bucket is.
-	Bucket *GetUsageTimeseriesParamsBucket
+	Bucket *UsageBucket
 
 	// GroupBy What to tell apart within a bucket.
-	GroupBy *GetUsageTimeseriesParamsGroupBy
+	GroupBy *UsageGrouping
 
 	// KeyID Only usage of this key.
 	KeyID *KeyID
@@ -1254,12 +1476,6 @@ type GetUsageTimeseriesParams struct {
 	// Category Only usage of this category.
 	Category *Category
 }
-
-// GetUsageTimeseriesParamsBucket is a parameter.
-type GetUsageTimeseriesParamsBucket string
-
-// GetUsageTimeseriesParamsGroupBy is a parameter.
-type GetUsageTimeseriesParamsGroupBy string
 
 // GetHealth: is the process alive.
 //
@@ -1515,8 +1731,8 @@ func (c *Client) CreatePortalSession(ctx context.Context, body PortalRequest, op
 // GetBillingProblems: what billing could not do.
 //
 // Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no subscription paid for the
-// period. At most 100 of each, the oldest events and the parked overage first.
+// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no
+// subscription paid for the period. At most 100 of each, the oldest events and the parked overage first.
 //
 // It is GET /v1/billing/problems.
 func (c *Client) GetBillingProblems(ctx context.Context) (*BillingProblems, error) {

@@ -22,7 +22,7 @@ func main() {
 			log.Fatal(err)
 		}
 		_, err = operator.GrantCredits(ctx, account.ID, keymeter.GrantRequest{
-			Kind: keymeter.GrantRequestKindPromotional, Credits: 500, Reason: "Welcome",
+			Kind: keymeter.GrantKindPromotional, Credits: 500, Reason: "Welcome",
 		})
 		if err != nil {
 			log.Fatal(err)
