@@ -175,6 +175,6 @@ Keymeter is at %[1]s, with a Stripe simulator at %[2]s. No money moves.
   . %[3]s/dev.env            credentials of a demo account, for your shell
   curl -H "Authorization: Bearer $KEYMETER_API_KEY" $KEYMETER_URL/v1/usage
 
-The README goes on from here to a paid subscription. Ctrl-C stops everything; the data stays in %[3]s/.
+docs/quickstart.md goes on from here to a paid subscription. Ctrl-C stops everything; the data stays in %[3]s/.
 `, url, simulator, home)
 }
