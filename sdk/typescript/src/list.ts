@@ -1,0 +1,43 @@
+/** A page as each list of the contract has it. */
+export interface Page<T> {
+  data: T[];
+  nextCursor: string | null;
+  hasMore: boolean;
+}
+
+type ItemOf<P> = P extends Page<infer T> ? T : never;
+
+/**
+ * A list. `for await` goes through all of its items, page after page; `await` gets the first page alone. Nothing is
+ * asked for before.
+ */
+export class List<P extends Page<unknown>> implements PromiseLike<P>, AsyncIterable<ItemOf<P>> {
+  readonly #fetch: (cursor: string | undefined) => Promise<P>;
+  readonly #from: string | undefined;
+
+  constructor(fetch: (cursor: string | undefined) => Promise<P>, from: string | undefined) {
+    this.#fetch = fetch;
+    this.#from = from;
+  }
+
+  then<A = P, B = never>(
+    fulfilled?: ((page: P) => A | PromiseLike<A>) | null,
+    rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#fetch(this.#from).then(fulfilled, rejected);
+  }
+
+  /** Goes through the list page by page. */
+  async *pages(): AsyncGenerator<P, void, undefined> {
+    for (let cursor = this.#from; ; ) {
+      const page = await this.#fetch(cursor);
+      yield page;
+      if (!page.hasMore || page.nextCursor === null) return;
+      cursor = page.nextCursor;
+    }
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<ItemOf<P>, void, undefined> {
+    for await (const page of this.pages()) yield* page.data as ItemOf<P>[];
+  }
+}
