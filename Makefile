@@ -5,7 +5,7 @@ SHELL := bash
 TOOLS := tools/bin
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
 
 run: ## Start Keymeter with a private Postgres and a Stripe simulator on http://127.0.0.1:8080
 	@scripts/run
@@ -34,6 +34,12 @@ generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
 drift: ## Fail if gen/ or go.mod is not what its sources make
 	scripts/drift
 
+sdk-typescript: ## Check the TypeScript client beside a server
+	scripts/sdk-typescript
+
+sdk-check: $(TOOLS)/.built ## Have other generators make clients of the contract, and run them beside a server
+	scripts/sdk-check
+
 lint: $(TOOLS)/.built ## Run the linters
 	$(TOOLS)/golangci-lint run
 
@@ -44,4 +50,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift sdk-typescript sdk-check lint fmt
