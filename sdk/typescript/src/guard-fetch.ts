@@ -1,6 +1,5 @@
 import type { Keymeter } from "./client.js";
-import type { VerifyKeyResult } from "./contract.js";
-import { type GuardOptions, judge, Refusal } from "./guard.js";
+import { type GuardOptions, judge, Refusal, type Verdict } from "./guard.js";
 
 /**
  * Serves only requests whose key Keymeter finds valid, and spends what they cost. For handlers that take a Request and
@@ -9,7 +8,7 @@ import { type GuardOptions, judge, Refusal } from "./guard.js";
 export function withKey<R extends Request, Rest extends unknown[]>(
   km: Keymeter,
   options: GuardOptions<R>,
-  handler: (request: R, verdict: VerifyKeyResult, ...rest: Rest) => Response | Promise<Response>,
+  handler: (request: R, verdict: Verdict, ...rest: Rest) => Response | Promise<Response>,
 ): (request: R, ...rest: Rest) => Promise<Response> {
   return async (request, ...rest) => {
     const verdict = await checkKey(km, options, request);
@@ -22,7 +21,7 @@ export async function checkKey<R extends Request>(
   km: Keymeter,
   options: GuardOptions<R>,
   request: R,
-): Promise<VerifyKeyResult | Response> {
+): Promise<Verdict | Response> {
   const sent = { authorization: request.headers.get("Authorization"), ip: undefined };
   const judged = await judge(km, options, request, sent);
   if (!(judged instanceof Refusal)) return judged;

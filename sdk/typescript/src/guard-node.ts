@@ -1,6 +1,5 @@
 import type { Keymeter } from "./client.js";
-import type { VerifyKeyResult } from "./contract.js";
-import { type GuardOptions, judge, Refusal } from "./guard.js";
+import { type GuardOptions, judge, Refusal, type Verdict } from "./guard.js";
 
 /** What is needed of a request of Node or Express. */
 export interface NodeRequest {
@@ -17,7 +16,7 @@ export interface NodeResponse {
   end(body: string): unknown;
 }
 
-const verdicts = new WeakMap<NodeRequest, VerifyKeyResult>();
+const verdicts = new WeakMap<NodeRequest, Verdict>();
 
 /**
  * Lets only requests pass whose key Keymeter finds valid, and spends what they cost. For Express, Connect and node:http.
@@ -39,7 +38,7 @@ export function requireKey<R extends NodeRequest>(
 }
 
 /** The verdict on a request that requireKey let pass. */
-export function verdictOf(request: NodeRequest): VerifyKeyResult {
+export function verdictOf(request: NodeRequest): Verdict {
   const verdict = verdicts.get(request);
   if (verdict === undefined) throw new Error("requireKey did not let this request pass");
   return verdict;

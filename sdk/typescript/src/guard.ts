@@ -21,6 +21,9 @@ export interface GuardOptions<R> {
   onError?: ((error: KeymeterError) => void) | undefined;
 }
 
+/** What Keymeter says of a key that may be used, and of what was spent. */
+export type Verdict = VerifyKeyResult & Required<Pick<VerifyKeyResult, "keyId" | "accountId">>;
+
 /** What is answered instead of the handler: an RFC 9457 problem document. */
 export class Refusal {
   readonly status: number;
@@ -60,9 +63,11 @@ export async function judge<R>(
   options: GuardOptions<R>,
   request: R,
   sent: { authorization: string | null | undefined; ip: string | undefined },
-): Promise<VerifyKeyResult | Refusal> {
+): Promise<Verdict | Refusal> {
   const key = options.key ? options.key(request) : bearer(sent.authorization);
-  if (!key) return unauthorized("missing_credential", "An API key is needed.", "Bearer");
+  const challenge = options.key ? "ApiKey" : "Bearer";
+  if (!key) return unauthorized("missing_credential", "An API key is needed.", challenge);
+  const invalid = () => unauthorized("invalid_credential", "The API key is not valid.", `${challenge} error="invalid_token"`);
   if (key.length > 255) return invalid(); // Keymeter would take it for a mistake of ours
   const cost = typeof options.cost === "function" ? await options.cost(request) : options.cost;
   const ip = options.ip ? options.ip(request) : sent.ip;
@@ -76,8 +81,9 @@ export async function judge<R>(
       ...(ip && { ip }),
       ...(eventId && { eventId }),
     });
-    if (verdict.valid === true) return verdict;
-    if (verdict.valid === false) return refusalOf(verdict);
+    const { keyId, accountId } = verdict;
+    if (verdict.valid === true && keyId && accountId) return { ...verdict, keyId, accountId };
+    if (verdict.valid === false) return refusalOf(verdict) ?? invalid();
     throw new KeymeterError({ status: 200, code: "unexpected_answer", detail: "The answer is not a verdict." });
   } catch (error) {
     if (!(error instanceof KeymeterError)) throw error;
@@ -86,10 +92,9 @@ export async function judge<R>(
   }
 }
 
-function refusalOf({ code, retryAfterSeconds = 1 }: VerifyKeyResult): Refusal {
+function refusalOf({ code, retryAfterSeconds = 1 }: VerifyKeyResult): Refusal | undefined {
   const reason = told[code];
-  if (reason === undefined) return invalid();
-  return new Refusal(reason[0], code, reason[1], code === "rate_limited" ? { "Retry-After": `${retryAfterSeconds}` } : {});
+  return reason && new Refusal(reason[0], code, reason[1], code === "rate_limited" ? { "Retry-After": `${retryAfterSeconds}` } : {});
 }
 
 /** Nothing is known of the key, so it is not refused. A mistake of the service is not worth another try. */
@@ -99,10 +104,6 @@ function unknown({ code, retryAfter = 1 }: KeymeterError): Refusal {
   }
   const headers = { "Retry-After": `${Math.max(1, retryAfter)}` };
   return new Refusal(503, "unavailable", "The API key can't be checked right now. Try again.", headers);
-}
-
-function invalid(): Refusal {
-  return unauthorized("invalid_credential", "The API key is not valid.", 'Bearer error="invalid_token"');
 }
 
 function unauthorized(code: string, detail: string, challenge: string): Refusal {

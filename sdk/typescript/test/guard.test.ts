@@ -22,6 +22,10 @@ after(() => proxy.close());
 const rag: Cost = { category: "rag", credits: 10 };
 const bad = (misbehave: Misbehaviour) => () => proxy.next.push(misbehave, misbehave);
 
+function json(body: string): Misbehaviour {
+  return (response) => response.writeHead(200, { "Content-Type": "application/json" }).end(body);
+}
+
 /** What the README says, "Beside a gateway". */
 const table: {
   name: string;
@@ -49,7 +53,8 @@ const table: {
   { name: "a server that can't tell", before: () => proxy.next.push(problem(503, "unavailable", { "Retry-After": "60" })), status: 503, code: "unavailable", told: "unavailable", headers: { "retry-after": "60" } },
   { name: "a proxy's 429", before: bad(html(429)), status: 503, code: "unavailable", told: "unexpected_answer" },
   { name: "a proxy's 403", before: () => proxy.next.push(html(403)), status: 503, code: "unavailable", told: "unexpected_answer" },
-  { name: "an answer that is no verdict", before: () => proxy.next.push((r) => r.writeHead(200, { "Content-Type": "application/json" }).end("{}")), status: 503, code: "unavailable", told: "unexpected_answer" },
+  { name: "an answer that is no verdict", before: () => proxy.next.push(json("{}")), status: 503, code: "unavailable", told: "unexpected_answer" },
+  { name: "a verdict without a key", before: () => proxy.next.push(json('{"valid":true,"code":"valid"}')), status: 503, code: "unavailable", told: "unexpected_answer" },
   { name: "a service token that is wrong", client: () => new Keymeter({ baseUrl: proxy.url, credential: "nobody" }), status: 503, code: "unavailable", told: "invalid_credential" },
   { name: "a cost that is wrong", options: { cost: { category: "tts", provider: "nobody", quantity: 1 } }, status: 500, code: "internal_error", told: "invalid_request" },
   { name: "an id of an event that was spent otherwise", options: { cost: rag, eventId: () => "spent" }, before: spend, status: 500, code: "internal_error", told: "event_conflict" },
@@ -117,7 +122,8 @@ test("a guard works in Express", async () => {
   await serving(app, async (url) => {
     const answer = await fetch(`${url}/abc`, { headers: { "X-Api-Key": customer.key } });
     assert.equal(await answer.text(), "4");
-    assert.equal((await fetch(`${url}/abc`)).status, 401);
+    const refused = await fetch(`${url}/abc`);
+    assert.deepEqual([refused.status, refused.headers.get("WWW-Authenticate")], [401, "ApiKey"]);
   });
 });
 

@@ -26,7 +26,7 @@ func main() {
 
 	query := int64(1)
 	verified, err := service.VerifyKeyWithResponse(ctx, api.VerifyKeyJSONRequestBody{
-		Key: created.JSON201.Key, Cost: &api.Cost{Category: api.Rag, Quantity: &query},
+		Key: created.JSON201.Key, Cost: &api.Cost{Category: api.CategoryRag, Quantity: &query},
 	})
 	must(err == nil && verified.JSON200 != nil && verified.JSON200.Valid && *verified.JSON200.KeyId == created.JSON201.Id &&
 		*verified.JSON200.Credits == 2, "verify", err)
