@@ -13,11 +13,11 @@ export class Accounts {
 
   /** All accounts, newest first. */
   list(query: Query<"listAccounts"> = {}, options: CallOptions = {}): List<AccountList> {
-    const page = (cursor: string | undefined) =>
+    const page = (cursor?: string) =>
       this.#http.repeatable(options, (init) =>
         this.#http.api.GET("/v1/accounts", { ...init, params: { query: { ...query, ...(cursor && { cursor }) } } }),
       );
-    return new List(page, query.cursor);
+    return new List(page);
   }
 
   /** Creates an account, on the free tier. */
@@ -59,14 +59,14 @@ export class Accounts {
 
   /** Every entry of an account's ledger, the latest first. */
   ledger(accountId: string, query: Query<"listLedger"> = {}, options: CallOptions = {}): List<LedgerPage> {
-    const page = (cursor: string | undefined) =>
+    const page = (cursor?: string) =>
       this.#http.repeatable(options, (init) =>
         this.#http.api.GET("/v1/accounts/{accountId}/ledger", {
           ...init,
           params: { path: { accountId }, query: { ...query, ...(cursor && { cursor }) } },
         }),
       );
-    return new List(page, query.cursor);
+    return new List(page);
   }
 
   /** Suspends an account. Every server refuses its keys once this returns. */

@@ -14,11 +14,11 @@ export class Keys {
 
   /** The account's keys that are not revoked, newest first. */
   list(query: Query<"listKeys"> = {}, options: CallOptions = {}): List<KeyList> {
-    const page = (cursor: string | undefined) =>
+    const page = (cursor?: string) =>
       this.#http.repeatable(options, (init) =>
         this.#http.api.GET("/v1/keys", { ...init, params: { query: { ...query, ...(cursor && { cursor }) } } }),
       );
-    return new List(page, query.cursor);
+    return new List(page);
   }
 
   /** Creates a key. Its raw value is in this answer and nowhere else. */

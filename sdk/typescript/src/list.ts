@@ -12,28 +12,27 @@ type ItemOf<P> = P extends Page<infer T> ? T : never;
  * asked for before.
  */
 export class List<P extends Page<unknown>> implements PromiseLike<P>, AsyncIterable<ItemOf<P>> {
-  readonly #fetch: (cursor: string | undefined) => Promise<P>;
-  readonly #from: string | undefined;
+  readonly #fetch: (cursor?: string) => Promise<P>;
 
-  constructor(fetch: (cursor: string | undefined) => Promise<P>, from: string | undefined) {
+  /** Takes what fetches the page at a cursor, or the first one. */
+  constructor(fetch: (cursor?: string) => Promise<P>) {
     this.#fetch = fetch;
-    this.#from = from;
   }
 
   then<A = P, B = never>(
     fulfilled?: ((page: P) => A | PromiseLike<A>) | null,
     rejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    return this.#fetch(this.#from).then(fulfilled, rejected);
+    return this.#fetch().then(fulfilled, rejected);
   }
 
   /** Goes through the list page by page. */
   async *pages(): AsyncGenerator<P, void, undefined> {
-    for (let cursor = this.#from; ; ) {
-      const page = await this.#fetch(cursor);
+    let page = await this.#fetch();
+    yield page;
+    while (page.hasMore && page.nextCursor !== null) {
+      page = await this.#fetch(page.nextCursor);
       yield page;
-      if (!page.hasMore || page.nextCursor === null) return;
-      cursor = page.nextCursor;
     }
   }
 

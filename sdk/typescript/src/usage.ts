@@ -46,11 +46,11 @@ export class Usage {
 
   /** The account's events as they stand in the ledger, the last recorded first. */
   events(query: Query<"listUsageEvents"> = {}, options: CallOptions = {}): List<RecordedEventList> {
-    const page = (cursor: string | undefined) =>
+    const page = (cursor?: string) =>
       this.#http.repeatable(options, (init) =>
         this.#http.api.GET("/v1/usage/events", { ...init, params: { query: { ...query, ...(cursor && { cursor }) } } }),
       );
-    return new List(page, query.cursor);
+    return new List(page);
   }
 
   /** Gives the credits of an event back, once. */
