@@ -121,17 +121,17 @@ func (b *Billing) applySubscriptionsTx(
 	if err != nil {
 		return 0, err
 	}
-	if !ok && bought.subscriptionID == nil {
-		return 0, nil // nothing was bought: a tier set by hand stays
-	}
 	now := b.Now()
+	if !ok && bought.subscriptionID == nil {
+		return 0, checked(ctx, tx, accountID, now) // nothing was bought: a tier set by hand stays
+	}
 	followed := followedRow{}
 	standing := b.free()
 	if ok {
 		followed = b.follow(current, bought, now)
 		standing = b.standing(current, followed.pastDueSince, now)
 	}
-	if err := setSubscription(ctx, tx, accountID, followed); err != nil {
+	if err := setSubscription(ctx, tx, accountID, followed, now); err != nil {
 		return 0, err
 	}
 	return b.setStandingTx(ctx, tx, accountID, standing)

@@ -46,7 +46,7 @@ type Bill struct {
 // recordOverage makes bills of overage that no event has led to: of accounts without a subscription, and of periods that
 // were ended by usage.
 func (b *Billing) recordOverage(ctx context.Context) error {
-	accountIDs, err := accountsWithNewOverage(ctx, b.Pool, accountsAtOnce)
+	accountIDs, err := accountsWithNewOverage(ctx, b.Pool, b.Now().Add(-overageFor), accountsAtOnce)
 	if err != nil {
 		return err
 	}

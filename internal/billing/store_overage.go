@@ -23,8 +23,10 @@ func overageWithoutBill(ctx context.Context, db queries.DBTX, accountID string) 
 	return found, err
 }
 
-func accountsWithNewOverage(ctx context.Context, db queries.DBTX, limit int32) ([]string, error) {
-	return queries.New(db).ListAccountsWithNewOverage(ctx, limit)
+func accountsWithNewOverage(ctx context.Context, db queries.DBTX, since time.Time, limit int32) ([]string, error) {
+	return queries.New(db).ListAccountsWithNewOverage(ctx, queries.ListAccountsWithNewOverageParams{
+		Since: since, MaxRows: limit,
+	})
 }
 
 func insertBill(ctx context.Context, db queries.DBTX, bill Bill, now time.Time) error {

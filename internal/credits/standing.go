@@ -2,7 +2,6 @@ package credits
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -97,6 +96,10 @@ func (c *Credits) switchTx(
 	}
 	// The two must not overlap, nor may the current one lose its beginning, whatever the clocks say.
 	at = later(at, current.StartsAt.Add(time.Millisecond))
+	if !addMonths(cycle.Anchor, months+1).After(at) {
+		// It was read before the current period began, and so does not tell whether that is paid for.
+		months, s.Monthly = monthsUntil(cycle.Anchor, at), min(s.Monthly, Bridge)
+	}
 	if at.Before(current.EndsAt) {
 		if err := shortenPeriod(ctx, tx, current, at); err != nil {
 			return err
@@ -130,20 +133,21 @@ func (c *Credits) applyTx(ctx context.Context, tx postgres.Tx, b Balance, s Stan
 	return c.refreshedTx(ctx, tx, b, now)
 }
 
-// termsTx sets how much overage there may be and at what price. What there is under another price or limit enters the
-// ledger first.
+// termsTx sets how much overage there may be and at what price. What there is at another price, or where there may be none
+// from now on, enters the ledger first.
 func (c *Credits) termsTx(ctx context.Context, tx postgres.Tx, b Balance, s Standing, now time.Time) (Balance, error) {
 	none := int64(0)
-	limit, micros := &none, s.Plan.OverageMicros
-	if s.Overage && !s.Plan.Capped {
+	limit, micros, billed := &none, s.Plan.OverageMicros, s.Overage && !s.Plan.Capped
+	if billed {
 		set, err := getSettings(ctx, tx, b.AccountID)
 		if err != nil {
 			return Balance{}, err
 		}
 		limit = set.overageLimit
 	}
+	// A limit that the account has set itself ends nothing: what is over goes on to be covered by what is granted later.
 	over := b.Over() - b.Overage
-	if over > 0 && (micros != b.OverageMicros || limit != nil && *limit == 0) {
+	if over > 0 && (micros != b.OverageMicros || !billed) {
 		if err := c.overageTx(ctx, tx, b, over, now, now); err != nil {
 			return Balance{}, err
 		}
@@ -184,10 +188,12 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 		return b, nil
 	}
 	source := monthlySource(b)
-	b.Included = s.Plan.MonthlyCredits
-	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil || given {
-		return b, errors.Join(err, c.returnTx(ctx, tx, b, now))
+	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil {
+		return b, err
+	} else if given {
+		return c.returnTx(ctx, tx, b, now)
 	}
+	b.Included = s.Plan.MonthlyCredits
 	used, err := c.endBridgeTx(ctx, tx, b, now)
 	if err != nil {
 		return b, err
@@ -201,25 +207,28 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 
 func leavingSource(subscription string) string { return "left:" + subscription }
 
-// returnTx gives back what an account lost when it left the subscription, and has come back to.
-func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
+// returnTx gives back what an account lost when it left the subscription, and has come back to in the same month.
+func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
 	lost, err := leftOf(ctx, tx, b.AccountID, b.Cycle.Source)
 	if err != nil {
-		return err
+		return b, err
+	}
+	if b.Included, err = includedOfMonth(ctx, tx, b); err != nil {
+		return b, err
 	}
 	for _, l := range lost {
 		if l.expiresAt != nil && !l.expiresAt.After(now) {
 			continue
 		}
 		_, err := c.giveTx(ctx, tx, b, Grant{
-			Kind: MonthlyGrant, Amount: l.amount, Source: "returned:" + l.lossID, Reason: "Back to the subscription",
+			Kind: MonthlyGrant, Amount: l.amount, Source: GivenBack(l.lossID), Reason: "Back to the subscription",
 			ExpiresAt: l.expiresAt,
 		}, now)
 		if err != nil {
-			return err
+			return b, err
 		}
 	}
-	return nil
+	return b, nil
 }
 
 // carriedUntil is when credits that a period's plan includes expire.

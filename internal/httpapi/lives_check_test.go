@@ -192,7 +192,11 @@ func (l *lifetimes) state(t tester, one *life) (lines []string) {
 		lines = append(lines, "subscription "+s.Status)
 	}
 	for _, inv := range l.invoices(t, one) {
-		lines = append(lines, fmt.Sprint("invoice ", inv.Status, " ", inv.BillingReason, " ", inv.Total))
+		status := inv.Status
+		if inv.BillingReason == "manual" && inv.collects() { // which of several comes first may decide which is paid
+			status = "collected"
+		}
+		lines = append(lines, fmt.Sprint("invoice ", status, " ", inv.BillingReason, " ", inv.Total))
 	}
 	slices.Sort(lines) // what happens at once is in any order
 	return lines
