@@ -441,8 +441,8 @@ export interface paths {
         /**
          * What billing could not do
          * @description Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-         *     because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
-         *     period. At most 100 of each, the oldest events and the parked overage first.
+         *     because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no
+         *     subscription paid for the period. At most 100 of each, the oldest events and the parked overage first.
          */
         get: operations["getBillingProblems"];
         put?: never;
@@ -756,25 +756,36 @@ export interface components {
         Name: string;
         /**
          * @description A plan of the catalogue.
+         * @example pro
          * @enum {string}
          */
         Tier: "free" | "starter" | "pro" | "scale";
         /**
          * @description A plan that is sold through Checkout.
+         * @example pro
          * @enum {string}
          */
         PaidTier: "starter" | "pro" | "scale";
         /**
          * @description What credits are spent on.
+         * @example tts
          * @enum {string}
          */
         Category: "tts" | "stt" | "llm" | "rag";
-        /** @description A key to create. */
+        /**
+         * @description A key to create.
+         * @example {
+         *       "name": "Production Key",
+         *       "expiresInDays": 90,
+         *       "scopes": [
+         *         "tts",
+         *         "stt"
+         *       ],
+         *       "creditLimit": 5000
+         *     }
+         */
         CreateKeyRequest: {
-            /**
-             * @description Key name. No control characters.
-             * @default Default
-             */
+            /** @description Key name, `Default` if left out. No control characters. */
             name?: string;
             /**
              * Format: int32
@@ -790,15 +801,21 @@ export interface components {
             creditLimit?: number;
             rateLimit?: components["schemas"]["RateLimit"];
             /** @description Addresses or networks (CIDR) that the key may be used from. Any, if left out. */
-            allowedIps?: string[];
+            allowedIps?: components["schemas"]["IPRange"][];
             metadata?: components["schemas"]["Metadata"];
-            /**
-             * @description Whether the key is accepted.
-             * @default true
-             */
+            /** @description Whether the key is accepted. It is, if left out. */
             enabled?: boolean;
         };
-        /** @description A key that was just created, with its raw value. */
+        /**
+         * @description A key that was just created, with its raw value.
+         * @example {
+         *       "id": "key_abc123",
+         *       "key": "plabs_sk_live_abc123...",
+         *       "name": "Production Key",
+         *       "expiresAt": "2026-06-21T00:00:00Z",
+         *       "message": "Save this key - it will not be shown again."
+         *     }
+         */
         CreatedKey: {
             id: components["schemas"]["KeyID"];
             /** @description The raw key. It is returned this once. */
@@ -812,7 +829,15 @@ export interface components {
             /** @description A reminder to save the key. */
             message: string;
         };
-        /** @description The key that took the old one's place, with its raw value. */
+        /**
+         * @description The key that took the old one's place, with its raw value.
+         * @example {
+         *       "id": "key_new123",
+         *       "key": "plabs_sk_live_new123...",
+         *       "name": "Production Key",
+         *       "message": "Save this key - it will not be shown again."
+         *     }
+         */
         RotatedKey: {
             id: components["schemas"]["KeyID"];
             /** @description The raw key. It is returned this once. */
@@ -821,7 +846,26 @@ export interface components {
             /** @description A reminder to save the key. */
             message: string;
         };
-        /** @description A key, without its raw value. */
+        /**
+         * @description A key, without its raw value.
+         * @example {
+         *       "id": "key_abc123",
+         *       "name": "Production Key",
+         *       "prefix": "plabs_sk_live_abc1...",
+         *       "createdAt": "2026-03-21T00:00:00Z",
+         *       "expiresAt": "2026-06-21T00:00:00Z",
+         *       "lastUsedAt": null,
+         *       "scopes": [
+         *         "tts",
+         *         "stt"
+         *       ],
+         *       "creditLimit": 5000,
+         *       "rateLimit": {
+         *         "requests": 100,
+         *         "windowSeconds": 60
+         *       }
+         *     }
+         */
         Key: {
             id: components["schemas"]["KeyID"];
             name: components["schemas"]["Name"];
@@ -851,12 +895,19 @@ export interface components {
             creditLimit?: number;
             rateLimit?: components["schemas"]["RateLimit"];
             /** @description Addresses or networks (CIDR) that the key may be used from. Any, if left out. */
-            allowedIps?: string[];
+            allowedIps?: components["schemas"]["IPRange"][];
             metadata?: components["schemas"]["Metadata"];
             /** @description False if the key is switched off. Left out if it is not. */
             enabled?: boolean;
         };
-        /** @description A page of keys. */
+        /**
+         * @description A page of keys.
+         * @example {
+         *       "data": [],
+         *       "nextCursor": null,
+         *       "hasMore": false
+         *     }
+         */
         KeyList: {
             /** @description The keys, newest first. */
             data: components["schemas"]["Key"][];
@@ -865,7 +916,14 @@ export interface components {
             /** @description Whether there is another page. */
             hasMore: boolean;
         };
-        /** @description Credits of the current billing period. */
+        /**
+         * @description Credits of the current billing period.
+         * @example {
+         *       "used": 12500,
+         *       "limit": 200000,
+         *       "remaining": 187500
+         *     }
+         */
         Credits: {
             /**
              * Format: int64
@@ -888,18 +946,36 @@ export interface components {
              */
             overage?: number;
         };
-        /** @description A limit of an account's rate of requests. */
+        /**
+         * @description A limit of an account's rate of requests.
+         * @example {
+         *       "rateLimit": {
+         *         "requests": 600,
+         *         "windowSeconds": 60
+         *       }
+         *     }
+         */
         AccountRateLimit: {
             /** @description The limit. `null` is none. */
             rateLimit: components["schemas"]["RateLimit"] | null;
         };
-        /** @description Credits to give or, as an adjustment, to take away. */
+        /**
+         * @description What the credits are for. An adjustment may be negative.
+         * @example promotional
+         * @enum {string}
+         */
+        GrantKind: "promotional" | "adjustment";
+        /**
+         * @description Credits to give or, as an adjustment, to take away.
+         * @example {
+         *       "kind": "promotional",
+         *       "credits": 5000,
+         *       "reason": "Welcome",
+         *       "expiresAt": "2026-06-30T00:00:00Z"
+         *     }
+         */
         GrantRequest: {
-            /**
-             * @description What they are for. An adjustment may be negative.
-             * @enum {string}
-             */
-            kind: "promotional" | "adjustment";
+            kind: components["schemas"]["GrantKind"];
             /**
              * Format: int64
              * @description How many. Not 0.
@@ -913,7 +989,17 @@ export interface components {
              */
             expiresAt?: string;
         };
-        /** @description What was done. */
+        /**
+         * @description What was done.
+         * @example {
+         *       "credits": 5000,
+         *       "balance": {
+         *         "used": 8500,
+         *         "limit": 205000,
+         *         "remaining": 196500
+         *       }
+         *     }
+         */
         Granted: {
             /**
              * Format: int64
@@ -924,12 +1010,25 @@ export interface components {
         };
         /**
          * @description What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+         * @example grant
          * @enum {string}
          */
         LedgerEntryType: "grant" | "loss" | "usage" | "overage";
-        /** @description An entry of the ledger. */
+        /**
+         * @description An entry of the ledger.
+         * @example {
+         *       "id": "ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E",
+         *       "type": "overage",
+         *       "at": "2026-04-21T12:00:00Z",
+         *       "period": 3,
+         *       "credits": 50000,
+         *       "cause": "sub_abc123",
+         *       "unitPrice": "0.0008",
+         *       "amount": "40.00"
+         *     }
+         */
         LedgerEntry: {
-            /** @description The id of the grant, the loss, the overage or the event. */
+            /** @description The id of the grant, the loss, the overage or the event. Empty for the overage of the current period, which has none yet. */
             id: string;
             type: components["schemas"]["LedgerEntryType"];
             /**
@@ -969,7 +1068,14 @@ export interface components {
              */
             amount?: string;
         };
-        /** @description A page of a ledger. */
+        /**
+         * @description A page of a ledger.
+         * @example {
+         *       "data": [],
+         *       "nextCursor": null,
+         *       "hasMore": false
+         *     }
+         */
         LedgerPage: {
             /** @description The entries, the latest first. */
             data: components["schemas"]["LedgerEntry"][];
@@ -978,7 +1084,24 @@ export interface components {
             /** @description Whether there are more. */
             hasMore: boolean;
         };
-        /** @description What happened to an account's credits in a billing period. */
+        /**
+         * @description What happened to an account's credits in a billing period.
+         * @example {
+         *       "period": 3,
+         *       "startsAt": "2026-03-21T12:00:00Z",
+         *       "endsAt": "2026-04-21T12:00:00Z",
+         *       "closed": false,
+         *       "carriedOver": 1500,
+         *       "lines": [],
+         *       "used": {
+         *         "tts": 1000,
+         *         "stt": 0,
+         *         "llm": 0,
+         *         "rag": 500
+         *       },
+         *       "balance": 0
+         *     }
+         */
         Statement: {
             /**
              * Format: int32
@@ -1011,12 +1134,29 @@ export interface components {
              */
             balance: number;
         };
-        /** @description When alerts are raised. */
+        /**
+         * @description When alerts are raised.
+         * @example {
+         *       "percents": [
+         *         75,
+         *         90,
+         *         100
+         *       ]
+         *     }
+         */
         AlertThresholds: {
             /** @description Percentages of a period's credits, each once. `null` is the catalogue's. */
             percents: number[] | null;
         };
-        /** @description A threshold that was passed. */
+        /**
+         * @description A threshold that was passed.
+         * @example {
+         *       "percent": 50,
+         *       "used": 101200,
+         *       "limit": 200000,
+         *       "raisedAt": "2026-03-21T12:00:00Z"
+         *     }
+         */
         Alert: {
             /**
              * Format: int32
@@ -1039,14 +1179,29 @@ export interface components {
              */
             raisedAt: string;
         };
-        /** @description The alerts of the current billing period. */
+        /**
+         * @description The alerts of the current billing period.
+         * @example {
+         *       "percents": [
+         *         50,
+         *         80,
+         *         100
+         *       ],
+         *       "raised": []
+         *     }
+         */
         Alerts: {
             /** @description The percentages at which alerts are raised. */
             percents: number[];
             /** @description Those that have been raised. */
             raised: components["schemas"]["Alert"][];
         };
-        /** @description A limit of overage. */
+        /**
+         * @description A limit of overage.
+         * @example {
+         *       "overageCredits": 100000
+         *     }
+         */
         SpendLimit: {
             /**
              * Format: int64
@@ -1054,7 +1209,15 @@ export interface components {
              */
             overageCredits: number | null;
         };
-        /** @description Credits used, by category. They add up to `credits.used`. */
+        /**
+         * @description Credits used, by category. They add up to `credits.used`.
+         * @example {
+         *       "tts": 8000,
+         *       "stt": 2000,
+         *       "llm": 2000,
+         *       "rag": 500
+         *     }
+         */
         UsageBreakdown: {
             /**
              * Format: int64
@@ -1077,7 +1240,23 @@ export interface components {
              */
             rag: number;
         };
-        /** @description What was used in the current billing period. */
+        /**
+         * @description What was used in the current billing period.
+         * @example {
+         *       "credits": {
+         *         "used": 12500,
+         *         "limit": 200000,
+         *         "remaining": 187500
+         *       },
+         *       "breakdown": {
+         *         "tts": 8000,
+         *         "stt": 2000,
+         *         "llm": 2000,
+         *         "rag": 500
+         *       },
+         *       "requestCount": 3420
+         *     }
+         */
         Usage: {
             credits: components["schemas"]["Credits"];
             breakdown: components["schemas"]["UsageBreakdown"];
@@ -1087,7 +1266,14 @@ export interface components {
              */
             requestCount: number;
         };
-        /** @description What the tier includes. */
+        /**
+         * @description What the tier includes.
+         * @example {
+         *       "monthlyCredits": 200000,
+         *       "overageRate": 0.0008,
+         *       "carryoverMonths": 1
+         *     }
+         */
         Plan: {
             /**
              * Format: int64
@@ -1105,7 +1291,25 @@ export interface components {
              */
             carryoverMonths: number;
         };
-        /** @description What the account is subscribed to. */
+        /**
+         * @description What the account is subscribed to.
+         * @example {
+         *       "tier": "pro",
+         *       "tierDisplay": "Pro ($99/mo)",
+         *       "credits": {
+         *         "used": 12500,
+         *         "limit": 200000,
+         *         "remaining": 187500
+         *       },
+         *       "plan": {
+         *         "monthlyCredits": 200000,
+         *         "overageRate": 0.0008,
+         *         "carryoverMonths": 1
+         *       },
+         *       "stripeCustomerId": "cus_abc123",
+         *       "tierExpiresAt": "2026-04-21T00:00:00Z"
+         *     }
+         */
         Subscription: {
             tier: components["schemas"]["Tier"];
             /** @description The tier for people to read. */
@@ -1120,7 +1324,14 @@ export interface components {
              */
             tierExpiresAt: string | null;
         };
-        /** @description What to subscribe to, and where to return to. */
+        /**
+         * @description What to subscribe to, and where to return to.
+         * @example {
+         *       "tier": "pro",
+         *       "successUrl": "https://yourapp.com/billing/success",
+         *       "cancelUrl": "https://yourapp.com/billing/cancel"
+         *     }
+         */
         CheckoutRequest: {
             tier: components["schemas"]["PaidTier"];
             /** @description Redirect URL on successful payment. */
@@ -1128,7 +1339,14 @@ export interface components {
             /** @description Redirect URL on cancellation. */
             cancelUrl: string;
         };
-        /** @description How many credits to buy, and where to return to. */
+        /**
+         * @description How many credits to buy, and where to return to.
+         * @example {
+         *       "credits": 50000,
+         *       "successUrl": "https://yourapp.com/billing/success",
+         *       "cancelUrl": "https://yourapp.com/billing/cancel"
+         *     }
+         */
         TopUpRequest: {
             /**
              * Format: int64
@@ -1140,7 +1358,17 @@ export interface components {
             /** @description Redirect URL on cancellation. */
             cancelUrl: string;
         };
-        /** @description What billing could not do. */
+        /**
+         * @description What billing could not do.
+         * @example {
+         *       "events": [],
+         *       "overage": [],
+         *       "failingEvents": 0,
+         *       "pendingOverage": 0,
+         *       "parkedOverage": 0,
+         *       "duplicateSubscriptions": 0
+         *     }
+         */
         BillingProblems: {
             /** @description Events that failed, the oldest first. */
             events: components["schemas"]["FailingEvent"][];
@@ -1167,7 +1395,18 @@ export interface components {
              */
             duplicateSubscriptions: number;
         };
-        /** @description A Stripe event that could not be handled yet. */
+        /**
+         * @description A Stripe event that could not be handled yet.
+         * @example {
+         *       "id": "evt_1",
+         *       "type": "invoice.paid",
+         *       "customerId": "cus_abc123",
+         *       "receivedAt": "2026-04-21T00:00:00Z",
+         *       "attempts": 3,
+         *       "nextAttemptAt": "2026-04-21T00:00:35Z",
+         *       "error": "billing_unavailable: The billing provider can't be reached right now. Try again."
+         *     }
+         */
         FailingEvent: {
             /** @description Stripe's id of the event. */
             id: string;
@@ -1193,12 +1432,30 @@ export interface components {
             /** @description Why it failed, for people to read. */
             error: string;
         };
-        /** @description Overage that is not on an invoice. */
+        /**
+         * @description Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
+         * @example parked
+         * @enum {string}
+         */
+        OverageState: "pending" | "parked" | "voided" | "unbilled";
+        /**
+         * @description Overage that is not on an invoice.
+         * @example {
+         *       "id": "ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E",
+         *       "accountId": "acct_abc123",
+         *       "subscriptionId": "sub_abc123",
+         *       "periodStart": "2026-03-21T00:00:00Z",
+         *       "periodEnd": "2026-04-21T00:00:00Z",
+         *       "credits": 50000,
+         *       "amountCents": 4000,
+         *       "state": "pending",
+         *       "attempts": 0
+         *     }
+         */
         OpenOverage: {
             /** @description The overage's id. */
             id: string;
-            /** @description The account that used it. */
-            accountId: string;
+            accountId: components["schemas"]["AccountID"];
             /** @description The subscription that it is billed to. Left out if there was none. */
             subscriptionId?: string;
             /**
@@ -1221,11 +1478,7 @@ export interface components {
              * @description What they cost, in cents.
              */
             amountCents: number;
-            /**
-             * @description Whether it is tried again, was refused for good, or is of a period without a subscription.
-             * @enum {string}
-             */
-            state: "pending" | "parked" | "unbilled";
+            state: components["schemas"]["OverageState"];
             /**
              * Format: int32
              * @description How often it was tried.
@@ -1234,26 +1487,56 @@ export interface components {
             /** @description Why it failed, for people to read. Left out if it was not tried. */
             error?: string;
         };
-        /** @description Where to send the user. */
+        /**
+         * @description Where to send the user.
+         * @example {
+         *       "url": "https://checkout.stripe.com/c/pay/...",
+         *       "sessionId": "cs_live_abc123"
+         *     }
+         */
         CheckoutSession: {
-            /** @description Redirect the user here. */
+            /**
+             * Format: uri
+             * @description Redirect the user here.
+             */
             url: string;
             /** @description The id of the Checkout session (`cs_...`) or, for a change of plan, of the portal session (`bps_...`). */
             sessionId: string;
         };
-        /** @description Where the portal's link back leads to. */
+        /**
+         * @description Where the portal's link back leads to.
+         * @example {
+         *       "returnUrl": "https://yourapp.com/billing"
+         *     }
+         */
         PortalRequest: {
             /** @description An absolute URL, under the rules of `successUrl`. Without it, the operator's setting. */
             returnUrl?: string;
         };
-        /** @description Where to send the user. */
+        /**
+         * @description Where to send the user.
+         * @example {
+         *       "url": "https://billing.stripe.com/p/session/..."
+         *     }
+         */
         PortalSession: {
-            /** @description Redirect the user here. */
+            /**
+             * Format: uri
+             * @description Redirect the user here.
+             */
             url: string;
         };
         /**
          * @description Something that a customer used. Name either the key that was used or the account, and either `credits` or
          *     a `provider` and a `quantity`, which the catalogue prices. With `byok` it counts as a request and costs 0.
+         * @example {
+         *       "id": "req_8c1f2a",
+         *       "keyId": "key_abc123",
+         *       "category": "tts",
+         *       "provider": "cartesia",
+         *       "quantity": 1200,
+         *       "occurredAt": "2026-03-21T12:00:00Z"
+         *     }
          */
         UsageEvent: {
             /**
@@ -1281,10 +1564,7 @@ export interface components {
              * @description Output tokens. Only for `llm`.
              */
             outputQuantity?: number;
-            /**
-             * @description The customer's own provider key was used.
-             * @default false
-             */
+            /** @description The customer's own provider key was used. Not, if left out. */
             byok?: boolean;
             /**
              * Format: date-time
@@ -1292,20 +1572,42 @@ export interface components {
              */
             occurredAt?: string;
         };
-        /** @description Several events. Each has its own outcome. */
+        /**
+         * @description Several events. Each has its own outcome.
+         * @example {
+         *       "events": [
+         *         {
+         *           "id": "req_8c1f2b",
+         *           "accountId": "acct_abc123",
+         *           "category": "rag",
+         *           "credits": 2
+         *         }
+         *       ]
+         *     }
+         */
         UsageEventBatch: {
             /** @description The events, for any accounts. */
             events: components["schemas"]["UsageEvent"][];
         };
-        /** @description What became of an event. */
+        /**
+         * @description Whether the event is in the ledger.
+         * @example recorded
+         * @enum {string}
+         */
+        UsageEventStatus: "recorded" | "refused";
+        /**
+         * @description What became of an event.
+         * @example {
+         *       "id": "req_8c1f2a",
+         *       "status": "recorded",
+         *       "duplicate": false,
+         *       "credits": 94
+         *     }
+         */
         UsageEventResult: {
             /** @description The event's id. */
             id: string;
-            /**
-             * @description Whether it is in the ledger.
-             * @enum {string}
-             */
-            status: "recorded" | "refused";
+            status: components["schemas"]["UsageEventStatus"];
             /** @description Whether it was there already. The outcome is that of the first time. */
             duplicate: boolean;
             /**
@@ -1317,7 +1619,19 @@ export interface components {
             /** @description Why it was refused, for people to read. */
             detail?: string;
         };
-        /** @description What became of the events. */
+        /**
+         * @description What became of the events.
+         * @example {
+         *       "results": [
+         *         {
+         *           "id": "req_8c1f2a",
+         *           "status": "recorded",
+         *           "duplicate": false,
+         *           "credits": 94
+         *         }
+         *       ]
+         *     }
+         */
         UsageEventResults: {
             /** @description One for each event, in the order sent. */
             results: components["schemas"]["UsageEventResult"][];
@@ -1325,10 +1639,17 @@ export interface components {
         /**
          * @description What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
          *     its billing.
+         * @example tts
          * @enum {string}
          */
         Scope: "tts" | "stt" | "llm" | "rag" | "keys:manage" | "usage:read" | "billing:manage";
-        /** @description At most so many requests in each window. */
+        /**
+         * @description At most so many requests in each window.
+         * @example {
+         *       "requests": 100,
+         *       "windowSeconds": 60
+         *     }
+         */
         RateLimit: {
             /**
              * Format: int32
@@ -1341,11 +1662,31 @@ export interface components {
              */
             windowSeconds: number;
         };
-        /** @description Whatever you want to keep with the key. Services get it with each verify. */
+        /**
+         * @description An address, or a network (CIDR).
+         * @example 203.0.113.0/24
+         */
+        IPRange: string;
+        /**
+         * @description Whatever you want to keep with the key. Services get it with each verify.
+         * @example {
+         *       "team": "research"
+         *     }
+         */
         Metadata: {
             [key: string]: string;
         };
-        /** @description What to change. What is left out stays; null takes a limit away. */
+        /**
+         * @description What to change. What is left out stays; null takes a limit away.
+         * @example {
+         *       "scopes": [
+         *         "tts",
+         *         "stt"
+         *       ],
+         *       "creditLimit": 5000,
+         *       "expiresAt": null
+         *     }
+         */
         UpdateKeyRequest: {
             name?: components["schemas"]["Name"];
             /**
@@ -1363,25 +1704,34 @@ export interface components {
             /** @description The key's request rate limit. Null for none. */
             rateLimit?: components["schemas"]["RateLimit"] | null;
             /** @description Addresses or networks (CIDR) that the key may be used from. Null for any. */
-            allowedIps?: string[] | null;
+            allowedIps?: components["schemas"]["IPRange"][] | null;
             /** @description Whether the key is accepted. */
             enabled?: boolean;
             /** @description Takes the place of the metadata that was there. Null for none. */
             metadata?: components["schemas"]["Metadata"] | null;
         };
-        /** @description How to rotate. */
+        /**
+         * @description How to rotate.
+         * @example {
+         *       "overlapSeconds": 3600
+         *     }
+         */
         RotateKeyRequest: {
             /**
              * Format: int32
              * @description For how long the old key still works. It ends no later than it would have expired, and both keys share
-             *     their limits. 0 is at once.
-             * @default 0
+             *     their limits. 0, or left out, is at once.
              */
             overlapSeconds?: number;
         };
         /**
          * @description What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
          *     `byok` it counts as a request and costs 0.
+         * @example {
+         *       "category": "tts",
+         *       "provider": "cartesia",
+         *       "quantity": 1200
+         *     }
          */
         Cost: {
             category: components["schemas"]["Category"];
@@ -1402,13 +1752,21 @@ export interface components {
              * @description Output tokens. Only for `llm`.
              */
             outputQuantity?: number;
-            /**
-             * @description The customer's own provider key was used.
-             * @default false
-             */
+            /** @description The customer's own provider key was used. Not, if left out. */
             byok?: boolean;
         };
-        /** @description A customer's key, and what they want to do with it. */
+        /**
+         * @description A customer's key, and what they want to do with it.
+         * @example {
+         *       "key": "plabs_sk_live_abc123...",
+         *       "cost": {
+         *         "category": "tts",
+         *         "provider": "cartesia",
+         *         "quantity": 1200
+         *       },
+         *       "eventId": "req_8c1f2a"
+         *     }
+         */
         VerifyKeyRequest: {
             /** @description The raw key, as the customer sent it. */
             key: string;
@@ -1424,10 +1782,20 @@ export interface components {
         };
         /**
          * @description Whether the key may be used, and if not, why.
+         * @example valid
          * @enum {string}
          */
         VerifyCode: "valid" | "not_found" | "revoked" | "expired" | "disabled" | "account_suspended" | "insufficient_scope" | "ip_not_allowed" | "rate_limited" | "credits_exhausted" | "key_limit_exceeded";
-        /** @description The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing. */
+        /**
+         * @description The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing.
+         * @example {
+         *       "valid": false,
+         *       "code": "credits_exhausted",
+         *       "keyId": "key_abc123",
+         *       "accountId": "acct_abc123",
+         *       "tier": "free"
+         *     }
+         */
         VerifyKeyResult: {
             /** @description Whether the key may be used. */
             valid: boolean;
@@ -1474,7 +1842,16 @@ export interface components {
              */
             retryAfterSeconds?: number;
         };
-        /** @description Credits to hold for work whose cost is known at its end. Name either the key or the account. */
+        /**
+         * @description Credits to hold for work whose cost is known at its end. Name either the key or the account.
+         * @example {
+         *       "eventId": "call_77",
+         *       "keyId": "key_abc123",
+         *       "category": "llm",
+         *       "credits": 500,
+         *       "ttlSeconds": 600
+         *     }
+         */
         ReserveRequest: {
             /** @description Your id for the event that the work becomes. The same one again is the same reservation. */
             eventId: string;
@@ -1488,12 +1865,18 @@ export interface components {
             credits: number;
             /**
              * Format: int32
-             * @description After so long the hold frees itself.
-             * @default 300
+             * @description After so long the hold frees itself. 300, if left out.
              */
             ttlSeconds?: number;
         };
-        /** @description What the work cost in the end, under the rules of `Cost`. */
+        /**
+         * @description What the work cost in the end, under the rules of `Cost`.
+         * @example {
+         *       "provider": "gpt-4.1",
+         *       "quantity": 12000,
+         *       "outputQuantity": 3400
+         *     }
+         */
         SettleRequest: {
             /**
              * Format: int64
@@ -1512,13 +1895,30 @@ export interface components {
              * @description Output tokens. Only for `llm`.
              */
             outputQuantity?: number;
-            /**
-             * @description The customer's own provider key was used.
-             * @default false
-             */
+            /** @description The customer's own provider key was used. Not, if left out. */
             byok?: boolean;
         };
-        /** @description Credits that are held, or were. */
+        /**
+         * @description What became of a reservation. An expired one holds nothing any more, and can still be settled.
+         * @example held
+         * @enum {string}
+         */
+        ReservationState: "held" | "settled" | "released" | "expired";
+        /**
+         * @description Credits that are held, or were.
+         * @example {
+         *       "id": "rsv_abc123",
+         *       "eventId": "call_77",
+         *       "accountId": "acct_abc123",
+         *       "keyId": "key_abc123",
+         *       "category": "llm",
+         *       "state": "held",
+         *       "held": 500,
+         *       "credits": 0,
+         *       "uncollected": 0,
+         *       "expiresAt": "2026-03-21T12:10:00Z"
+         *     }
+         */
         Reservation: {
             id: components["schemas"]["ReservationID"];
             /** @description The id of the event that the work becomes. */
@@ -1526,11 +1926,7 @@ export interface components {
             accountId: components["schemas"]["AccountID"];
             keyId?: components["schemas"]["KeyID"];
             category: components["schemas"]["Category"];
-            /**
-             * @description What became of it. An expired one holds nothing any more, and can still be settled.
-             * @enum {string}
-             */
-            state: "held" | "settled" | "released" | "expired";
+            state: components["schemas"]["ReservationState"];
             /**
              * Format: int64
              * @description How many credits it held.
@@ -1557,11 +1953,24 @@ export interface components {
          * @example rsv_abc123
          */
         ReservationID: string;
-        /** @description Which account's event to reverse. */
+        /**
+         * @description Which account's event to reverse.
+         * @example {
+         *       "accountId": "acct_abc123"
+         *     }
+         */
         ReversalRequest: {
             accountId: components["schemas"]["AccountID"];
         };
-        /** @description A correction, which is an event of its own. */
+        /**
+         * @description A correction, which is an event of its own.
+         * @example {
+         *       "id": "reversal:req_8c1f2a",
+         *       "reverses": "req_8c1f2a",
+         *       "credits": 94,
+         *       "duplicate": false
+         *     }
+         */
         Reversal: {
             /** @description The correction's id. */
             id: string;
@@ -1575,7 +1984,27 @@ export interface components {
             /** @description Whether it was reversed before. */
             duplicate: boolean;
         };
-        /** @description What was used in a bucket of time. */
+        /**
+         * @description How long a bucket of time is, in UTC.
+         * @example day
+         * @enum {string}
+         */
+        UsageBucket: "hour" | "day";
+        /**
+         * @description What is told apart within a bucket of time.
+         * @example category
+         * @enum {string}
+         */
+        UsageGrouping: "none" | "category" | "key" | "category_and_key";
+        /**
+         * @description What was used in a bucket of time.
+         * @example {
+         *       "start": "2026-03-21T00:00:00Z",
+         *       "category": "tts",
+         *       "credits": 8000,
+         *       "requests": 1200
+         *     }
+         */
         UsagePoint: {
             /**
              * Format: date-time
@@ -1596,12 +2025,38 @@ export interface components {
              */
             requests: number;
         };
-        /** @description Usage over time. Buckets in which nothing was used are left out. */
+        /**
+         * @description Usage over time. Buckets in which nothing was used are left out.
+         * @example {
+         *       "data": [
+         *         {
+         *           "start": "2026-03-21T00:00:00Z",
+         *           "category": "tts",
+         *           "credits": 8000,
+         *           "requests": 1200
+         *         }
+         *       ]
+         *     }
+         */
         UsageTimeseries: {
             /** @description The points, oldest first. */
             data: components["schemas"]["UsagePoint"][];
         };
-        /** @description An event as it stands in the ledger. */
+        /**
+         * @description An event as it stands in the ledger.
+         * @example {
+         *       "id": "req_8c1f2a",
+         *       "keyId": "key_abc123",
+         *       "category": "tts",
+         *       "provider": "cartesia",
+         *       "quantity": 1200,
+         *       "byok": false,
+         *       "credits": 94,
+         *       "late": false,
+         *       "occurredAt": "2026-03-21T12:00:00Z",
+         *       "recordedAt": "2026-03-21T12:00:01Z"
+         *     }
+         */
         RecordedEvent: {
             /** @description The event's id. */
             id: string;
@@ -1641,7 +2096,14 @@ export interface components {
              */
             recordedAt: string;
         };
-        /** @description A page of events. */
+        /**
+         * @description A page of events.
+         * @example {
+         *       "data": [],
+         *       "nextCursor": null,
+         *       "hasMore": false
+         *     }
+         */
         RecordedEventList: {
             /** @description The events, newest first. */
             data: components["schemas"]["RecordedEvent"][];
@@ -1652,21 +2114,46 @@ export interface components {
         };
         /**
          * @description Whether the account's keys are accepted.
+         * @example active
          * @enum {string}
          */
         AccountStatus: "active" | "suspended";
-        /** @description An account to create. */
+        /**
+         * @description An account to create.
+         * @example {
+         *       "name": "Acme",
+         *       "externalId": "customer-42",
+         *       "email": "billing@acme.test"
+         *     }
+         */
         CreateAccountRequest: {
             name: components["schemas"]["Name"];
             externalId?: components["schemas"]["ExternalID"];
             /** @description Where Stripe sends invoices to. */
             email?: string;
         };
-        /** @description A tier to set. */
+        /**
+         * @description A tier to set.
+         * @example {
+         *       "tier": "scale"
+         *     }
+         */
         SetTierRequest: {
             tier: components["schemas"]["Tier"];
         };
-        /** @description A customer of yours. */
+        /**
+         * @description A customer of yours.
+         * @example {
+         *       "id": "acct_abc123",
+         *       "externalId": "customer-42",
+         *       "name": "Acme",
+         *       "email": "billing@acme.test",
+         *       "tier": "free",
+         *       "status": "active",
+         *       "stripeCustomerId": null,
+         *       "createdAt": "2026-03-21T00:00:00Z"
+         *     }
+         */
         Account: {
             id: components["schemas"]["AccountID"];
             /** @description Your own id for the account. Null if you gave none. */
@@ -1684,7 +2171,14 @@ export interface components {
              */
             createdAt: string;
         };
-        /** @description A page of accounts. */
+        /**
+         * @description A page of accounts.
+         * @example {
+         *       "data": [],
+         *       "nextCursor": null,
+         *       "hasMore": false
+         *     }
+         */
         AccountList: {
             /** @description The accounts, newest first. */
             data: components["schemas"]["Account"][];
@@ -1693,7 +2187,13 @@ export interface components {
             /** @description Whether there is another page. */
             hasMore: boolean;
         };
-        /** @description An event as Stripe sends it, of any API version. Only what is named here is looked at. */
+        /**
+         * @description An event as Stripe sends it, of any API version. Only what is named here is looked at.
+         * @example {
+         *       "id": "evt_1",
+         *       "type": "customer.subscription.updated"
+         *     }
+         */
         StripeEvent: {
             /** @description The event's id. */
             id: string;
@@ -1702,32 +2202,62 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
-        /** @description An acknowledgement. */
+        /**
+         * @description An acknowledgement.
+         * @example {
+         *       "received": true
+         *     }
+         */
         StripeEventReceipt: {
             /** @description Always true. */
             received: boolean;
         };
-        /** @description The state of the process. */
+        /**
+         * @description Always ok.
+         * @example ok
+         * @enum {string}
+         */
+        HealthStatus: "ok";
+        /**
+         * @description The state of the process.
+         * @example {
+         *       "status": "ok"
+         *     }
+         */
         Health: {
-            /**
-             * @description Always ok.
-             * @enum {string}
-             */
-            status: "ok";
+            status: components["schemas"]["HealthStatus"];
         };
         /**
-         * @description What went wrong, stable and for machines to read.
+         * @description What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+         *     know by its status. The examples of an operation's answers are the codes that each may have.
+         * @example key_not_found
          * @enum {string}
          */
         ErrorCode: "account_exists" | "account_not_found" | "account_suspended" | "already_subscribed" | "billing_not_configured" | "billing_unavailable" | "checkout_in_progress" | "credits_exhausted" | "event_conflict" | "event_not_found" | "idempotency_in_progress" | "idempotency_key_reused" | "insufficient_scope" | "internal_error" | "invalid_credential" | "invalid_request" | "invalid_signature" | "key_already_rotated" | "key_expired" | "key_limit_exceeded" | "key_not_found" | "method_not_allowed" | "missing_credential" | "no_billing_account" | "not_found" | "overage_not_found" | "overage_not_parked" | "payload_too_large" | "reservation_not_found" | "reservation_released" | "reservation_settled" | "subscription_needs_payment" | "tier_managed_by_stripe" | "top_ups_not_sold" | "unavailable" | "unsupported_media_type" | "wrong_credential_kind";
-        /** @description What is wrong with a field. */
+        /**
+         * @description What is wrong with a field.
+         * @example {
+         *       "field": "expiresInDays",
+         *       "message": "must be at most 365"
+         *     }
+         */
         FieldError: {
             /** @description The field, parameter or header. */
             field: string;
             /** @description What is wrong with it, for people to read. */
             message: string;
         };
-        /** @description An RFC 9457 problem document. */
+        /**
+         * @description An RFC 9457 problem document.
+         * @example {
+         *       "type": "urn:keymeter:problem:key_not_found",
+         *       "title": "Not Found",
+         *       "status": 404,
+         *       "detail": "There is no such key.",
+         *       "code": "key_not_found",
+         *       "requestId": "req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E"
+         *     }
+         */
         Problem: {
             /**
              * Format: uri-reference
@@ -1751,103 +2281,44 @@ export interface components {
         };
     };
     responses: {
-        /** @description The alerts. */
-        AlertsFound: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Alerts"];
-            };
-        };
-        /** @description The limit. */
-        SpendLimitFound: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["SpendLimit"];
-            };
-        };
         /** @description The account. */
         AccountFound: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/json": components["schemas"]["Account"];
             };
         };
+        /** @description The alerts. */
+        AlertsFound: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Alerts"];
+            };
+        };
         /** @description All is well. */
         Healthy: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/json": components["schemas"]["Health"];
             };
         };
-        /** @description The request is off contract. `errors` names each field. Nothing was changed. */
-        BadRequest: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description No credential, or one that is not valid (unknown, mistyped, revoked or expired). */
-        Unauthorized: {
-            headers: {
-                "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The credential is valid but of another kind, its scopes do not cover this, it is switched off, or its account is suspended. */
-        Forbidden: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The account has no such key. */
-        KeyNotFound: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description There is no such account. */
-        AccountNotFound: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /**
-         * @description The state of things does not allow it (`code` says what), or a request with this Idempotency-Key is still
-         *     running (`idempotency_in_progress`).
-         */
-        Conflict: {
-            headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description The key. */
         KeyFound: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
@@ -1857,33 +2328,98 @@ export interface components {
         /** @description The reservation. */
         ReservationFound: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/json": components["schemas"]["Reservation"];
             };
         };
-        /** @description More credits than remain (`credits_exhausted`), or than the key's own limit leaves (`key_limit_exceeded`). Nothing was written. */
-        CreditsExhausted: {
+        /** @description The limit. */
+        SpendLimitFound: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["SpendLimit"];
+            };
+        };
+        /** @description The `externalId` is taken, or a request with this Idempotency-Key is still running. */
+        AccountExists: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The account has no such billing period (`not_found`). */
-        PeriodNotFound: {
+        /** @description There is no such account. */
+        AccountNotFound: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The account has no such event (`event_not_found`), or there is no such account. */
-        EventNotFound: {
+        /** @description The request is off contract. `errors` names each field. Nothing was changed. */
+        BadRequest: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The signature or the body is not right. */
+        BadStripeEvent: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Stripe is not configured, or the server can't answer right now. */
+        BillingNotReady: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Stripe is not configured or can't be reached, or the server can't answer right now. */
+        BillingUnavailable: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The account has a subscription that does not allow it, or another checkout or request of it is still running. */
+        CheckoutConflict: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
@@ -1891,44 +2427,65 @@ export interface components {
             };
         };
         /** @description The event's id was recorded before with another payload. */
+        CostConflict: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description More credits than remain, or than the key's own limit leaves. Nothing was written. */
+        CreditsExhausted: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The event's id was recorded before with another payload, or a request with this Idempotency-Key is still running. */
         EventConflict: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no such reservation. */
-        ReservationNotFound: {
+        /** @description The account has no such event, or there is no such account. */
+        EventNotFound: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description It was settled with another cost or released before (`code` says which), or a request with this Idempotency-Key is still running. */
-        ReservationConflict: {
+        /** @description The credential is valid but of another kind, its scopes do not cover this, or its account is suspended. */
+        Forbidden: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The body is larger than 1 MiB. */
-        PayloadTooLarge: {
+        /** @description A request with this Idempotency-Key is still running. */
+        IdempotencyInProgress: {
             headers: {
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description The body is not application/json. */
-        UnsupportedMediaType: {
-            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
@@ -1938,6 +2495,8 @@ export interface components {
         /** @description This Idempotency-Key was used before with another request. */
         IdempotencyKeyReused: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
@@ -1947,6 +2506,163 @@ export interface components {
         /** @description Something went wrong on our side. Quote the request id. */
         InternalError: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The account has no such key. */
+        KeyNotFound: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such key or account. */
+        KeyOrAccountNotFound: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The account has never been through checkout, or a request with this Idempotency-Key is still running. */
+        NoBillingAccount: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such overage. */
+        OverageNotFound: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The overage is not parked. */
+        OverageNotParked: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body is larger than 1 MiB. */
+        PayloadTooLarge: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The account has no such billing period. */
+        PeriodNotFound: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description It was settled with another cost or released before, or a request with this Idempotency-Key is still running. */
+        ReservationConflict: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description There is no such reservation. */
+        ReservationNotFound: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The reservation was settled before, or a request with this Idempotency-Key is still running. */
+        ReservationSettled: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The key was rotated before or has expired, or a request with this Idempotency-Key is still running. */
+        RotationConflict: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The account has a live Stripe subscription. */
+        TierManagedByStripe: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Credits are not for sale, or another checkout or request of the account is still running. */
+        TopUpConflict: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description No credential, or one that is not valid (unknown, mistyped, revoked, switched off or expired). */
+        Unauthorized: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
@@ -1956,20 +2672,31 @@ export interface components {
         /** @description The server can't answer right now. Nothing is known about the credential. Try again. */
         Unavailable: {
             headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
                 "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /**
-         * @description Stripe is not configured (`billing_not_configured`), can't be reached (`billing_unavailable`), or the server
-         *     can't answer right now (`unavailable`).
-         */
-        BillingUnavailable: {
+        /** @description The body is not application/json. */
+        UnsupportedMediaType: {
             headers: {
-                "Retry-After": components["headers"]["Retry-After"];
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The credential is valid but of another kind. A customer key's account may be suspended, too. */
+        WrongCredential: {
+            headers: {
+                "Cache-Control": components["headers"]["Cache-Control"];
+                "X-Request-Id": components["headers"]["X-Request-Id"];
                 [name: string]: unknown;
             };
             content: {
@@ -2003,10 +2730,23 @@ export interface components {
     };
     requestBodies: never;
     headers: {
-        /** @description As RFC 6750 asks. */
-        "WWW-Authenticate": string;
+        /** @description No answer may be kept by a cache. */
+        "Cache-Control": "no-store";
+        /**
+         * @description What is left of each rate limit that applies: `r` requests until it starts anew in `t` seconds, as
+         *     draft-ietf-httpapi-ratelimit-headers has it. Left out if no limit applies.
+         */
+        RateLimit: string;
+        /** @description The rate limits that apply, `q` requests in `w` seconds. Left out if none does. */
+        "RateLimit-Policy": string;
+        /** @description Seconds to wait before the next try. Only if `rate_limited`. */
+        "RateLimit-Retry-After": number;
         /** @description Seconds to wait before the next try. */
         "Retry-After": number;
+        /** @description As RFC 6750 asks. It names no error if there was no credential. */
+        "WWW-Authenticate": string;
+        /** @description The id of the request. It is that of the request's own `X-Request-Id` header, if that may be one. */
+        "X-Request-Id": string;
     };
     pathItems: never;
 }
@@ -2024,6 +2764,7 @@ export type Key = components['schemas']['Key'];
 export type KeyList = components['schemas']['KeyList'];
 export type Credits = components['schemas']['Credits'];
 export type AccountRateLimit = components['schemas']['AccountRateLimit'];
+export type GrantKind = components['schemas']['GrantKind'];
 export type GrantRequest = components['schemas']['GrantRequest'];
 export type Granted = components['schemas']['Granted'];
 export type LedgerEntryType = components['schemas']['LedgerEntryType'];
@@ -2042,16 +2783,19 @@ export type CheckoutRequest = components['schemas']['CheckoutRequest'];
 export type TopUpRequest = components['schemas']['TopUpRequest'];
 export type BillingProblems = components['schemas']['BillingProblems'];
 export type FailingEvent = components['schemas']['FailingEvent'];
+export type OverageState = components['schemas']['OverageState'];
 export type OpenOverage = components['schemas']['OpenOverage'];
 export type CheckoutSession = components['schemas']['CheckoutSession'];
 export type PortalRequest = components['schemas']['PortalRequest'];
 export type PortalSession = components['schemas']['PortalSession'];
 export type UsageEvent = components['schemas']['UsageEvent'];
 export type UsageEventBatch = components['schemas']['UsageEventBatch'];
+export type UsageEventStatus = components['schemas']['UsageEventStatus'];
 export type UsageEventResult = components['schemas']['UsageEventResult'];
 export type UsageEventResults = components['schemas']['UsageEventResults'];
 export type Scope = components['schemas']['Scope'];
 export type RateLimit = components['schemas']['RateLimit'];
+export type IpRange = components['schemas']['IPRange'];
 export type Metadata = components['schemas']['Metadata'];
 export type UpdateKeyRequest = components['schemas']['UpdateKeyRequest'];
 export type RotateKeyRequest = components['schemas']['RotateKeyRequest'];
@@ -2061,10 +2805,13 @@ export type VerifyCode = components['schemas']['VerifyCode'];
 export type VerifyKeyResult = components['schemas']['VerifyKeyResult'];
 export type ReserveRequest = components['schemas']['ReserveRequest'];
 export type SettleRequest = components['schemas']['SettleRequest'];
+export type ReservationState = components['schemas']['ReservationState'];
 export type Reservation = components['schemas']['Reservation'];
 export type ReservationId = components['schemas']['ReservationID'];
 export type ReversalRequest = components['schemas']['ReversalRequest'];
 export type Reversal = components['schemas']['Reversal'];
+export type UsageBucket = components['schemas']['UsageBucket'];
+export type UsageGrouping = components['schemas']['UsageGrouping'];
 export type UsagePoint = components['schemas']['UsagePoint'];
 export type UsageTimeseries = components['schemas']['UsageTimeseries'];
 export type RecordedEvent = components['schemas']['RecordedEvent'];
@@ -2076,34 +2823,49 @@ export type Account = components['schemas']['Account'];
 export type AccountList = components['schemas']['AccountList'];
 export type StripeEvent = components['schemas']['StripeEvent'];
 export type StripeEventReceipt = components['schemas']['StripeEventReceipt'];
+export type HealthStatus = components['schemas']['HealthStatus'];
 export type Health = components['schemas']['Health'];
 export type ErrorCode = components['schemas']['ErrorCode'];
 export type FieldError = components['schemas']['FieldError'];
 export type Problem = components['schemas']['Problem'];
-export type ResponseAlertsFound = components['responses']['AlertsFound'];
-export type ResponseSpendLimitFound = components['responses']['SpendLimitFound'];
 export type ResponseAccountFound = components['responses']['AccountFound'];
+export type ResponseAlertsFound = components['responses']['AlertsFound'];
 export type ResponseHealthy = components['responses']['Healthy'];
-export type ResponseBadRequest = components['responses']['BadRequest'];
-export type ResponseUnauthorized = components['responses']['Unauthorized'];
-export type ResponseForbidden = components['responses']['Forbidden'];
-export type ResponseKeyNotFound = components['responses']['KeyNotFound'];
-export type ResponseAccountNotFound = components['responses']['AccountNotFound'];
-export type ResponseConflict = components['responses']['Conflict'];
 export type ResponseKeyFound = components['responses']['KeyFound'];
 export type ResponseReservationFound = components['responses']['ReservationFound'];
+export type ResponseSpendLimitFound = components['responses']['SpendLimitFound'];
+export type ResponseAccountExists = components['responses']['AccountExists'];
+export type ResponseAccountNotFound = components['responses']['AccountNotFound'];
+export type ResponseBadRequest = components['responses']['BadRequest'];
+export type ResponseBadStripeEvent = components['responses']['BadStripeEvent'];
+export type ResponseBillingNotReady = components['responses']['BillingNotReady'];
+export type ResponseBillingUnavailable = components['responses']['BillingUnavailable'];
+export type ResponseCheckoutConflict = components['responses']['CheckoutConflict'];
+export type ResponseCostConflict = components['responses']['CostConflict'];
 export type ResponseCreditsExhausted = components['responses']['CreditsExhausted'];
-export type ResponsePeriodNotFound = components['responses']['PeriodNotFound'];
-export type ResponseEventNotFound = components['responses']['EventNotFound'];
 export type ResponseEventConflict = components['responses']['EventConflict'];
-export type ResponseReservationNotFound = components['responses']['ReservationNotFound'];
-export type ResponseReservationConflict = components['responses']['ReservationConflict'];
-export type ResponsePayloadTooLarge = components['responses']['PayloadTooLarge'];
-export type ResponseUnsupportedMediaType = components['responses']['UnsupportedMediaType'];
+export type ResponseEventNotFound = components['responses']['EventNotFound'];
+export type ResponseForbidden = components['responses']['Forbidden'];
+export type ResponseIdempotencyInProgress = components['responses']['IdempotencyInProgress'];
 export type ResponseIdempotencyKeyReused = components['responses']['IdempotencyKeyReused'];
 export type ResponseInternalError = components['responses']['InternalError'];
+export type ResponseKeyNotFound = components['responses']['KeyNotFound'];
+export type ResponseKeyOrAccountNotFound = components['responses']['KeyOrAccountNotFound'];
+export type ResponseNoBillingAccount = components['responses']['NoBillingAccount'];
+export type ResponseOverageNotFound = components['responses']['OverageNotFound'];
+export type ResponseOverageNotParked = components['responses']['OverageNotParked'];
+export type ResponsePayloadTooLarge = components['responses']['PayloadTooLarge'];
+export type ResponsePeriodNotFound = components['responses']['PeriodNotFound'];
+export type ResponseReservationConflict = components['responses']['ReservationConflict'];
+export type ResponseReservationNotFound = components['responses']['ReservationNotFound'];
+export type ResponseReservationSettled = components['responses']['ReservationSettled'];
+export type ResponseRotationConflict = components['responses']['RotationConflict'];
+export type ResponseTierManagedByStripe = components['responses']['TierManagedByStripe'];
+export type ResponseTopUpConflict = components['responses']['TopUpConflict'];
+export type ResponseUnauthorized = components['responses']['Unauthorized'];
 export type ResponseUnavailable = components['responses']['Unavailable'];
-export type ResponseBillingUnavailable = components['responses']['BillingUnavailable'];
+export type ResponseUnsupportedMediaType = components['responses']['UnsupportedMediaType'];
+export type ResponseWrongCredential = components['responses']['WrongCredential'];
 export type ParameterLimit = components['parameters']['Limit'];
 export type ParameterIdempotencyKey = components['parameters']['IdempotencyKey'];
 export type ParameterKeyIdInPath = components['parameters']['KeyIDInPath'];
@@ -2113,8 +2875,13 @@ export type ParameterByCategory = components['parameters']['ByCategory'];
 export type ParameterFrom = components['parameters']['From'];
 export type ParameterTo = components['parameters']['To'];
 export type ParameterAccountIdInPath = components['parameters']['AccountIDInPath'];
-export type HeaderWwwAuthenticate = components['headers']['WWW-Authenticate'];
+export type HeaderCacheControl = components['headers']['Cache-Control'];
+export type HeaderRateLimit = components['headers']['RateLimit'];
+export type HeaderRateLimitPolicy = components['headers']['RateLimit-Policy'];
+export type HeaderRateLimitRetryAfter = components['headers']['RateLimit-Retry-After'];
 export type HeaderRetryAfter = components['headers']['Retry-After'];
+export type HeaderWwwAuthenticate = components['headers']['WWW-Authenticate'];
+export type HeaderXRequestId = components['headers']['X-Request-Id'];
 export type $defs = Record<string, never>;
 export interface operations {
     listKeys: {
@@ -2123,7 +2890,7 @@ export interface operations {
                 /** @description How many to return. */
                 limit?: components["parameters"]["Limit"];
                 /** @description A key id, as in `nextCursor` of the page before. The page starts after this key. */
-                cursor?: components["schemas"]["KeyID"];
+                cursor?: string;
             };
             header?: never;
             path?: never;
@@ -2134,6 +2901,8 @@ export interface operations {
             /** @description A page of keys. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2170,6 +2939,8 @@ export interface operations {
             /** @description The key, raw for this one time. */
             201: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2179,7 +2950,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["IdempotencyInProgress"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2223,6 +2994,8 @@ export interface operations {
             /** @description The key is revoked. */
             204: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -2278,6 +3051,11 @@ export interface operations {
             /** @description The verdict. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    "Retry-After": components["headers"]["RateLimit-Retry-After"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2286,8 +3064,8 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            409: components["responses"]["EventConflict"];
+            403: components["responses"]["WrongCredential"];
+            409: components["responses"]["CostConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             500: components["responses"]["InternalError"];
@@ -2320,6 +3098,8 @@ export interface operations {
             /** @description The new key, raw for this one time. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2330,7 +3110,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["KeyNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["RotationConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2350,6 +3130,8 @@ export interface operations {
             /** @description The usage of the current billing period. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2388,6 +3170,8 @@ export interface operations {
             /** @description A page of events. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2424,6 +3208,8 @@ export interface operations {
             /** @description The outcome of each event, in the order sent. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2432,37 +3218,10 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            /** @description The event costs more credits than remain. Nothing was written. */
-            402: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            403: components["responses"]["Forbidden"];
-            /** @description The event names an account or a key that does not exist. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /**
-             * @description The event's id was recorded before with another payload (`event_conflict`), or a request with this
-             *     Idempotency-Key is still running (`idempotency_in_progress`).
-             */
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            402: components["responses"]["CreditsExhausted"];
+            403: components["responses"]["WrongCredential"];
+            404: components["responses"]["KeyOrAccountNotFound"];
+            409: components["responses"]["EventConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2496,6 +3255,8 @@ export interface operations {
             /** @description The correction. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2504,9 +3265,9 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["EventNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["EventConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2538,8 +3299,8 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             402: components["responses"]["CreditsExhausted"];
-            403: components["responses"]["Forbidden"];
-            404: components["responses"]["KeyNotFound"];
+            403: components["responses"]["WrongCredential"];
+            404: components["responses"]["KeyOrAccountNotFound"];
             409: components["responses"]["EventConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -2574,7 +3335,7 @@ export interface operations {
             200: components["responses"]["ReservationFound"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["ReservationNotFound"];
             409: components["responses"]["ReservationConflict"];
             413: components["responses"]["PayloadTooLarge"];
@@ -2606,9 +3367,9 @@ export interface operations {
             200: components["responses"]["ReservationFound"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["ReservationNotFound"];
-            409: components["responses"]["ReservationConflict"];
+            409: components["responses"]["ReservationSettled"];
             422: components["responses"]["IdempotencyKeyReused"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -2622,9 +3383,9 @@ export interface operations {
                 /** @description Only what happened before this time. */
                 to?: components["parameters"]["To"];
                 /** @description How long a bucket is. */
-                bucket?: "hour" | "day";
+                bucket?: components["schemas"]["UsageBucket"];
                 /** @description What to tell apart within a bucket. */
-                groupBy?: "none" | "category" | "key" | "category_and_key";
+                groupBy?: components["schemas"]["UsageGrouping"];
                 /** @description Only usage of this key. */
                 keyId?: components["parameters"]["ByKey"];
                 /** @description Only usage of this category. */
@@ -2639,6 +3400,8 @@ export interface operations {
             /** @description Usage over time. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2667,6 +3430,8 @@ export interface operations {
             /** @description The statement. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2773,6 +3538,8 @@ export interface operations {
             /** @description The subscription. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2809,6 +3576,8 @@ export interface operations {
             /** @description Where to send the user. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2818,7 +3587,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["CheckoutConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2849,6 +3618,8 @@ export interface operations {
             /** @description Where to send the user. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2858,7 +3629,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["NoBillingAccount"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2889,6 +3660,8 @@ export interface operations {
             /** @description Where to send the user. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2898,7 +3671,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["TopUpConflict"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -2918,6 +3691,8 @@ export interface operations {
             /** @description What there is. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2926,7 +3701,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
         };
@@ -2946,23 +3721,17 @@ export interface operations {
             /** @description It is tried again now. */
             204: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            /** @description There is no such overage. */
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            409: components["responses"]["Conflict"];
+            403: components["responses"]["WrongCredential"];
+            404: components["responses"]["OverageNotFound"];
+            409: components["responses"]["OverageNotParked"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
         };
@@ -2973,7 +3742,7 @@ export interface operations {
                 /** @description How many to return. */
                 limit?: components["parameters"]["Limit"];
                 /** @description An account id, as in `nextCursor` of the page before. The page starts after this account. */
-                cursor?: components["schemas"]["AccountID"];
+                cursor?: string;
                 /** @description Only the account with this id of yours. */
                 externalId?: components["schemas"]["ExternalID"];
             };
@@ -2986,6 +3755,8 @@ export interface operations {
             /** @description A page of accounts. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2994,7 +3765,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
         };
@@ -3022,6 +3793,8 @@ export interface operations {
             /** @description The account. */
             201: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3030,8 +3803,8 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
-            409: components["responses"]["Conflict"];
+            403: components["responses"]["WrongCredential"];
+            409: components["responses"]["AccountExists"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -3054,7 +3827,7 @@ export interface operations {
             200: components["responses"]["AccountFound"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -3086,6 +3859,8 @@ export interface operations {
             /** @description The key, raw for this one time. */
             201: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3094,9 +3869,9 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["IdempotencyInProgress"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -3123,6 +3898,8 @@ export interface operations {
             /** @description The limit. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3131,7 +3908,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -3165,6 +3942,8 @@ export interface operations {
             /** @description What was done, and the credits that the account has now. */
             201: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3173,9 +3952,9 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["IdempotencyInProgress"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["IdempotencyKeyReused"];
@@ -3205,6 +3984,8 @@ export interface operations {
             /** @description A page of the ledger. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3213,7 +3994,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -3241,9 +4022,9 @@ export interface operations {
             200: components["responses"]["AccountFound"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["IdempotencyInProgress"];
             422: components["responses"]["IdempotencyKeyReused"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -3271,9 +4052,9 @@ export interface operations {
             200: components["responses"]["AccountFound"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["IdempotencyInProgress"];
             422: components["responses"]["IdempotencyKeyReused"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
@@ -3298,9 +4079,9 @@ export interface operations {
             200: components["responses"]["AccountFound"];
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["WrongCredential"];
             404: components["responses"]["AccountNotFound"];
-            409: components["responses"]["Conflict"];
+            409: components["responses"]["TierManagedByStripe"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             500: components["responses"]["InternalError"];
@@ -3326,25 +4107,19 @@ export interface operations {
             /** @description The event is stored, was stored before, or is none of ours. */
             200: {
                 headers: {
+                    "Cache-Control": components["headers"]["Cache-Control"];
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["StripeEventReceipt"];
                 };
             };
-            /** @description The signature or the body is not right. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
+            400: components["responses"]["BadStripeEvent"];
             413: components["responses"]["PayloadTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             500: components["responses"]["InternalError"];
-            503: components["responses"]["BillingUnavailable"];
+            503: components["responses"]["BillingNotReady"];
         };
     };
     getHealth: {
@@ -3357,7 +4132,6 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: components["responses"]["Healthy"];
-            500: components["responses"]["InternalError"];
         };
     };
     getReadiness: {
@@ -3370,7 +4144,6 @@ export interface operations {
         requestBody?: never;
         responses: {
             200: components["responses"]["Healthy"];
-            500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
         };
     };
