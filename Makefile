@@ -5,7 +5,7 @@ SHELL := bash
 TOOLS := tools/bin
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
 
 run: ## Start Keymeter with a private Postgres and a Stripe simulator on http://127.0.0.1:8080
 	@scripts/run
@@ -41,6 +41,15 @@ contract: ## Lint openapi.yaml, and fail if it breaks clients of the last releas
 test-pages: ## Test /docs and /reference in a Chromium
 	scripts/browser-tests
 
+sdk-go: ## Check the Go client beside a server
+	scripts/sdk-go
+
+sdk-typescript: ## Check the TypeScript client beside a server
+	scripts/sdk-typescript
+
+sdk-check: ## Have other generators make clients of the contract, and run them beside a server
+	scripts/sdk-check
+
 lint: $(TOOLS)/.built ## Run the linters
 	$(TOOLS)/golangci-lint run
 
@@ -51,4 +60,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift contract test-pages lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift contract test-pages sdk-go sdk-typescript sdk-check lint fmt
