@@ -636,7 +636,7 @@ type CheckoutSession struct {
 //
 // Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 type Cost struct {
-	// Byok The customer's own provider key was used.
+	// Byok The customer's own provider key was used. Not, if left out.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
@@ -685,7 +685,7 @@ type CreateKeyRequest struct {
 	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
 	CreditLimit *int64 `json:"creditLimit,omitempty"`
 
-	// Enabled Whether the key is accepted.
+	// Enabled Whether the key is accepted. It is, if left out.
 	Enabled *bool `json:"enabled,omitempty"`
 
 	// ExpiresInDays Days until expiry. No expiry if omitted.
@@ -696,7 +696,7 @@ type CreateKeyRequest struct {
 	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
-	// Name Key name. No control characters.
+	// Name Key name, `Default` if left out. No control characters.
 	Name *string `json:"name,omitempty"`
 
 	// RateLimit At most so many requests in each window.
@@ -1254,7 +1254,7 @@ type ReserveRequest struct {
 	// Examples: key_abc123
 	KeyID *KeyID `json:"keyId,omitempty"`
 
-	// TTLSeconds After so long the hold frees itself.
+	// TTLSeconds After so long the hold frees itself. 300, if left out.
 	TTLSeconds *int32 `json:"ttlSeconds,omitempty"`
 }
 
@@ -1290,7 +1290,7 @@ type ReversalRequest struct {
 // Examples: {"overlapSeconds":3600}
 type RotateKeyRequest struct {
 	// OverlapSeconds For how long the old key still works. It ends no later than it would have expired, and both keys share
-	// their limits. 0 is at once.
+	// their limits. 0, or left out, is at once.
 	OverlapSeconds *int32 `json:"overlapSeconds,omitempty"`
 }
 
@@ -1335,7 +1335,7 @@ type SetTierRequest struct {
 //
 // Examples: {"outputQuantity":3400,"provider":"gpt-4.1","quantity":12000}
 type SettleRequest struct {
-	// Byok The customer's own provider key was used.
+	// Byok The customer's own provider key was used. Not, if left out.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Credits What it cost.
@@ -1539,7 +1539,7 @@ type UsageEvent struct {
 	// Examples: acct_abc123
 	AccountID *AccountID `json:"accountId,omitempty"`
 
-	// Byok The customer's own provider key was used.
+	// Byok The customer's own provider key was used. Not, if left out.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.

@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/keymeter/keymeter"
-	"github.com/keymeter/keymeter/gen/client"
 )
 
 // Every operation says what it is for, shows what goes in and out, and lists what can go wrong.
@@ -174,27 +172,4 @@ func TestMetadataHoldsNoNUL(t *testing.T) {
 	w.call("POST", "/v1/keys", `{"metadata":{"a":"\u0000"}}`, c.auth()).wantField("metadata.a")
 	w.call("POST", "/v1/keys", `{"metadata":{"\u0000":"a"}}`, c.auth()).wantField("metadata.\x00")
 	w.call("POST", "/v1/keys", `{"metadata":{"a":"\u0001\n\u007f"}}`, c.auth()).want(http.StatusCreated)
-}
-
-// The generated client and the server understand each other.
-func TestGeneratedClient(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	c := w.newCustomer()
-	api, err := client.NewClientWithResponses(w.http.URL, client.WithRequestEditorFn(
-		func(_ context.Context, req *http.Request) error {
-			req.Header.Set("Authorization", "Bearer "+c.key.Key)
-			return nil
-		}))
-	require.NoError(t, err)
-	name, days := "From the client", int32(30)
-	created, err := api.CreateKeyWithResponse(t.Context(), nil, client.CreateKeyRequest{Name: &name, ExpiresInDays: &days})
-	require.NoError(t, err)
-	require.NotNil(t, created.JSON201, string(created.Body))
-	listed, err := api.ListKeysWithResponse(t.Context(), &client.ListKeysParams{})
-	require.NoError(t, err)
-	require.Equal(t, created.JSON201.ID, listed.JSON200.Data[0].ID)
-	missing, err := api.RevokeKeyWithResponse(t.Context(), "key_nobody")
-	require.NoError(t, err)
-	require.Equal(t, client.ErrorCodeKeyNotFound, missing.ApplicationProblemJSON404.Code)
 }
