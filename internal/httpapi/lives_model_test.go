@@ -51,6 +51,7 @@ type observed struct {
 	Pause json.RawMessage `json:"pause_collection"`
 	Items struct {
 		Data []struct {
+			ID    string
 			Price struct {
 				LookupKey string `json:"lookup_key"`
 			}
