@@ -17,7 +17,7 @@ test: ## Run every test, with the race detector
 	scripts/test
 
 test-long: ## Run the crash, revocation and billing campaigns in full, for about an hour
-	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 90m -run 'RevokedKeys|SpendsSurvive|Stress|^TestLives$$' \
+	KEYMETER_TEST_LONG=1 KEYMETER_STRESS=3m scripts/test -timeout 90m -run 'RevokedKeys|SpendsSurvive|Stress|^TestLives$$|^TestEveryOrderOfWebhooks$$' \
 		./cmd/keymeter ./internal/leases ./internal/httpapi
 
 bench: ## Measure beside baselines; writes docs/benchmarks/latest.md (bench-scale does the rest)
@@ -34,6 +34,9 @@ generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
 drift: ## Fail if gen/ or go.mod is not what its sources make
 	scripts/drift
 
+test-pages: ## Test /docs and /reference in a Chromium
+	scripts/browser-tests
+
 lint: $(TOOLS)/.built ## Run the linters
 	$(TOOLS)/golangci-lint run
 
@@ -44,4 +47,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift test-pages lint fmt

@@ -27,8 +27,16 @@ WHERE account_id = sqlc.arg(account_id) AND customer_id IS NULL;
 UPDATE billing_accounts
 SET subscription_id = sqlc.narg(subscription_id), subscription_status = sqlc.narg(subscription_status),
     current_period_end = sqlc.narg(current_period_end), past_due_since = sqlc.narg(past_due_since),
-    check_at = sqlc.narg(check_at), version = version + 1
+    check_at = coalesce(sqlc.narg(check_at), CASE WHEN check_at > sqlc.arg(now)::timestamptz THEN check_at END),
+    version = version + 1
 WHERE account_id = sqlc.arg(account_id);
+
+-- name: CheckBy :exec
+UPDATE billing_accounts SET check_at = least(check_at, sqlc.arg(at)::timestamptz) WHERE account_id = sqlc.arg(account_id);
+
+-- name: Checked :exec
+UPDATE billing_accounts SET check_at = NULL
+WHERE account_id = sqlc.arg(account_id) AND check_at <= sqlc.arg(now)::timestamptz;
 
 -- name: ClearCustomer :exec
 UPDATE billing_accounts SET customer_id = NULL, version = version + 1 WHERE account_id = $1;
@@ -73,6 +81,10 @@ WHERE id = ANY(sqlc.arg(ids)::text[]);
 UPDATE stripe_events
 SET next_attempt_at = sqlc.arg(next_attempt_at)::timestamptz, last_error = sqlc.arg(last_error)::text
 WHERE id = ANY(sqlc.arg(ids)::text[]) AND handled_at IS NULL;
+
+-- name: ForgetStripeEvents :execrows
+DELETE FROM stripe_events WHERE id IN (
+    SELECT id FROM stripe_events WHERE handled_at < sqlc.arg(before)::timestamptz LIMIT sqlc.arg(max_rows));
 
 -- name: InsertDuplicateSubscription :exec
 INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
@@ -137,7 +149,7 @@ WHERE overage_id = sqlc.arg(overage_id);
 
 -- name: RetryOverageBill :execrows
 UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = sqlc.arg(now)::timestamptz
-WHERE overage_id = sqlc.arg(overage_id) AND state = 'parked';
+WHERE overage_id = sqlc.arg(overage_id) AND state IN ('parked', 'voided');
 
 -- name: OverageBillExists :one
 SELECT EXISTS (SELECT FROM overage_bills WHERE overage_id = $1);
@@ -149,16 +161,25 @@ UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::tim
 WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
   AND state = 'billed' AND item_id IS NOT NULL;
 
+-- name: HasBilledOverage :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0);
+
+-- name: VoidOverageBills :exec
+UPDATE overage_bills SET state = 'voided'
+WHERE account_id = sqlc.arg(account_id) AND overage_id = ANY(sqlc.arg(overage_ids)::text[]) AND state = 'billed';
+
 -- name: InsertTopUp :exec
 INSERT INTO top_ups (session_id, account_id, credits, amount_cents, granted_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (session_id) DO NOTHING;
 
 -- name: ReclaimTopUp :one
--- What is asked back now: what was asked back before stays so.
+-- How much more is asked back than before; below 0 if it is less, since a dispute was won or a refund has failed.
 WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_id = sqlc.arg(session_id) FOR UPDATE)
-UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, sqlc.arg(reclaimed)::bigint)
+UPDATE top_ups t
+SET reclaimed = sqlc.arg(reclaimed)::bigint,
+    changes = t.changes + CASE WHEN t.reclaimed = sqlc.arg(reclaimed)::bigint THEN 0 ELSE 1 END
 FROM before WHERE t.session_id = before.session_id
-RETURNING (t.reclaimed - before.reclaimed)::bigint AS more;
+RETURNING (t.reclaimed - before.reclaimed)::bigint AS more, t.changes;
 
 -- name: ListOverageWithoutBill :many
 SELECT o.* FROM overages o
@@ -166,14 +187,15 @@ WHERE o.account_id = $1 AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.over
 
 -- name: ListAccountsWithNewOverage :many
 SELECT DISTINCT o.account_id FROM overages o
-WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
-LIMIT $1;
+WHERE o.created_at > sqlc.arg(since)::timestamptz
+  AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+LIMIT sqlc.arg(max_rows);
 
 -- name: ListFailingStripeEvents :many
 SELECT * FROM stripe_events WHERE handled_at IS NULL AND last_error IS NOT NULL ORDER BY received_at, id LIMIT $1;
 
 -- name: ListOpenOverage :many
 SELECT * FROM overage_bills
-WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+WHERE state IN ('parked', 'voided', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
 ORDER BY state, overage_id DESC
 LIMIT $1;

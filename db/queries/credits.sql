@@ -73,11 +73,20 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 -- name: FindLoss :one
 SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND source = $3;
 
+-- name: TakenBackOfGrant :one
+SELECT g.kind, g.expires_at, coalesce(sum(l.amount), 0)::bigint AS amount
+FROM credit_grants g LEFT JOIN credit_losses l ON l.grant_id = g.id AND l.account_id = g.account_id AND l.cause = 'taken_back'
+WHERE g.account_id = $1 AND g.source = $2
+GROUP BY g.id;
+
 -- name: LossesOfLeaving :many
 SELECT l.id, l.amount, g.expires_at
 FROM credit_losses l JOIN credit_grants g ON g.id = l.grant_id
 WHERE l.account_id = $1 AND l.cause = 'left' AND l.source = $2
 ORDER BY l.created_at, l.id;
+
+-- name: IncludedOfMonth :one
+SELECT coalesce(max(included), 0)::bigint FROM balances WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4;
 
 -- name: FindGrant :one
 SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2;

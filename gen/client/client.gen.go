@@ -245,6 +245,7 @@ const (
 	OpenOverageStateParked   OpenOverageState = "parked"
 	OpenOverageStatePending  OpenOverageState = "pending"
 	OpenOverageStateUnbilled OpenOverageState = "unbilled"
+	OpenOverageStateVoided   OpenOverageState = "voided"
 )
 
 // Valid indicates whether the value is a known member of the OpenOverageState enum.
@@ -255,6 +256,8 @@ func (e OpenOverageState) Valid() bool {
 	case OpenOverageStatePending:
 		return true
 	case OpenOverageStateUnbilled:
+		return true
+	case OpenOverageStateVoided:
 		return true
 	default:
 		return false
@@ -2355,7 +2358,7 @@ type ClientInterface interface {
 	// GetBillingProblems What billing could not do
 	//
 	// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-	// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+	// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no subscription paid for the
 	// period. At most 100 of each, the oldest events and the parked overage first.
 	//
 	// Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
@@ -3187,7 +3190,7 @@ func (c *Client) CreatePortalSession(ctx context.Context, params *CreatePortalSe
 // GetBillingProblems What billing could not do
 //
 // Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no subscription paid for the
 // period. At most 100 of each, the oldest events and the parked overage first.
 //
 // Corresponds with GET /v1/billing/problems (the `GetBillingProblems` operationId).
@@ -6152,7 +6155,7 @@ type ClientWithResponsesInterface interface {
 	// GetBillingProblemsWithResponse What billing could not do
 	//
 	// Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-	// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+	// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no subscription paid for the
 	// period. At most 100 of each, the oldest events and the parked overage first.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -10973,7 +10976,7 @@ func (c *ClientWithResponses) CreatePortalSessionWithResponse(ctx context.Contex
 // GetBillingProblemsWithResponse What billing could not do
 //
 // Stripe events that could not be handled and are tried again, and overage that is not on an invoice: `parked`
-// because Stripe refused it for good, `pending` after a failure, or `unbilled` since no subscription paid for the
+// because Stripe refused it for good, `pending` after a failure, `voided` with its invoice, or `unbilled` since no subscription paid for the
 // period. At most 100 of each, the oldest events and the parked overage first.
 //
 // Returns a wrapper object for the known response body format(s).

@@ -42,6 +42,35 @@ func (q *Queries) CancelledDuplicateSubscription(ctx context.Context, arg Cancel
 	return err
 }
 
+const checkBy = `-- name: CheckBy :exec
+UPDATE billing_accounts SET check_at = least(check_at, $1::timestamptz) WHERE account_id = $2
+`
+
+type CheckByParams struct {
+	At        time.Time
+	AccountID string
+}
+
+func (q *Queries) CheckBy(ctx context.Context, arg CheckByParams) error {
+	_, err := q.db.Exec(ctx, checkBy, arg.At, arg.AccountID)
+	return err
+}
+
+const checked = `-- name: Checked :exec
+UPDATE billing_accounts SET check_at = NULL
+WHERE account_id = $1 AND check_at <= $2::timestamptz
+`
+
+type CheckedParams struct {
+	AccountID string
+	Now       time.Time
+}
+
+func (q *Queries) Checked(ctx context.Context, arg CheckedParams) error {
+	_, err := q.db.Exec(ctx, checked, arg.AccountID, arg.Now)
+	return err
+}
+
 const claimCheckout = `-- name: ClaimCheckout :execrows
 UPDATE billing_accounts SET busy_until = $1::timestamptz
 WHERE account_id = $2
@@ -290,6 +319,24 @@ func (q *Queries) FindBillingAccountByCustomer(ctx context.Context, customerID *
 	return i, err
 }
 
+const forgetStripeEvents = `-- name: ForgetStripeEvents :execrows
+DELETE FROM stripe_events WHERE id IN (
+    SELECT id FROM stripe_events WHERE handled_at < $1::timestamptz LIMIT $2)
+`
+
+type ForgetStripeEventsParams struct {
+	Before  time.Time
+	MaxRows int32
+}
+
+func (q *Queries) ForgetStripeEvents(ctx context.Context, arg ForgetStripeEventsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, forgetStripeEvents, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const getBillingAccount = `-- name: GetBillingAccount :one
 SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE account_id = $1
 `
@@ -326,6 +373,17 @@ type HandledStripeEventsParams struct {
 func (q *Queries) HandledStripeEvents(ctx context.Context, arg HandledStripeEventsParams) error {
 	_, err := q.db.Exec(ctx, handledStripeEvents, arg.Now, arg.AccountID, arg.Ids)
 	return err
+}
+
+const hasBilledOverage = `-- name: HasBilledOverage :one
+SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0)
+`
+
+func (q *Queries) HasBilledOverage(ctx context.Context, accountID string) (bool, error) {
+	row := q.db.QueryRow(ctx, hasBilledOverage, accountID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }
 
 const insertDuplicateSubscription = `-- name: InsertDuplicateSubscription :exec
@@ -444,12 +502,18 @@ func (q *Queries) InsertTopUp(ctx context.Context, arg InsertTopUpParams) error 
 
 const listAccountsWithNewOverage = `-- name: ListAccountsWithNewOverage :many
 SELECT DISTINCT o.account_id FROM overages o
-WHERE NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
-LIMIT $1
+WHERE o.created_at > $1::timestamptz
+  AND NOT EXISTS (SELECT FROM overage_bills b WHERE b.overage_id = o.id)
+LIMIT $2
 `
 
-func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, limit int32) ([]string, error) {
-	rows, err := q.db.Query(ctx, listAccountsWithNewOverage, limit)
+type ListAccountsWithNewOverageParams struct {
+	Since   time.Time
+	MaxRows int32
+}
+
+func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, arg ListAccountsWithNewOverageParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, listAccountsWithNewOverage, arg.Since, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -573,7 +637,7 @@ func (q *Queries) ListFailingStripeEvents(ctx context.Context, limit int32) ([]S
 
 const listOpenOverage = `-- name: ListOpenOverage :many
 SELECT overage_id, account_id, customer_id, subscription_id, starts_at, ends_at, credits, unit_micros, amount_cents, state, invoice_id, item_id, attempts, next_attempt_at, last_error FROM overage_bills
-WHERE state IN ('parked', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
+WHERE state IN ('parked', 'voided', 'unbilled') OR (state = 'pending' AND last_error IS NOT NULL)
 ORDER BY state, overage_id DESC
 LIMIT $1
 `
@@ -707,9 +771,11 @@ func (q *Queries) PutOffCheck(ctx context.Context, arg PutOffCheckParams) error 
 
 const reclaimTopUp = `-- name: ReclaimTopUp :one
 WITH before AS (SELECT b.session_id, b.reclaimed FROM top_ups b WHERE b.session_id = $2 FOR UPDATE)
-UPDATE top_ups t SET reclaimed = greatest(t.reclaimed, $1::bigint)
+UPDATE top_ups t
+SET reclaimed = $1::bigint,
+    changes = t.changes + CASE WHEN t.reclaimed = $1::bigint THEN 0 ELSE 1 END
 FROM before WHERE t.session_id = before.session_id
-RETURNING (t.reclaimed - before.reclaimed)::bigint AS more
+RETURNING (t.reclaimed - before.reclaimed)::bigint AS more, t.changes
 `
 
 type ReclaimTopUpParams struct {
@@ -717,12 +783,17 @@ type ReclaimTopUpParams struct {
 	SessionID string
 }
 
-// What is asked back now: what was asked back before stays so.
-func (q *Queries) ReclaimTopUp(ctx context.Context, arg ReclaimTopUpParams) (int64, error) {
+type ReclaimTopUpRow struct {
+	More    int64
+	Changes int32
+}
+
+// How much more is asked back than before; below 0 if it is less, since a dispute was won or a refund has failed.
+func (q *Queries) ReclaimTopUp(ctx context.Context, arg ReclaimTopUpParams) (ReclaimTopUpRow, error) {
 	row := q.db.QueryRow(ctx, reclaimTopUp, arg.Reclaimed, arg.SessionID)
-	var more int64
-	err := row.Scan(&more)
-	return more, err
+	var i ReclaimTopUpRow
+	err := row.Scan(&i.More, &i.Changes)
+	return i, err
 }
 
 const releaseCheckout = `-- name: ReleaseCheckout :exec
@@ -751,7 +822,7 @@ func (q *Queries) ReleaseReconciliation(ctx context.Context, until time.Time) er
 
 const retryOverageBill = `-- name: RetryOverageBill :execrows
 UPDATE overage_bills SET state = 'pending', attempts = 0, next_attempt_at = $1::timestamptz
-WHERE overage_id = $2 AND state = 'parked'
+WHERE overage_id = $2 AND state IN ('parked', 'voided')
 `
 
 type RetryOverageBillParams struct {
@@ -808,8 +879,9 @@ const setSubscription = `-- name: SetSubscription :exec
 UPDATE billing_accounts
 SET subscription_id = $1, subscription_status = $2,
     current_period_end = $3, past_due_since = $4,
-    check_at = $5, version = version + 1
-WHERE account_id = $6
+    check_at = coalesce($5, CASE WHEN check_at > $6::timestamptz THEN check_at END),
+    version = version + 1
+WHERE account_id = $7
 `
 
 type SetSubscriptionParams struct {
@@ -818,6 +890,7 @@ type SetSubscriptionParams struct {
 	CurrentPeriodEnd   *time.Time
 	PastDueSince       *time.Time
 	CheckAt            *time.Time
+	Now                time.Time
 	AccountID          string
 }
 
@@ -828,7 +901,23 @@ func (q *Queries) SetSubscription(ctx context.Context, arg SetSubscriptionParams
 		arg.CurrentPeriodEnd,
 		arg.PastDueSince,
 		arg.CheckAt,
+		arg.Now,
 		arg.AccountID,
 	)
+	return err
+}
+
+const voidOverageBills = `-- name: VoidOverageBills :exec
+UPDATE overage_bills SET state = 'voided'
+WHERE account_id = $1 AND overage_id = ANY($2::text[]) AND state = 'billed'
+`
+
+type VoidOverageBillsParams struct {
+	AccountID  string
+	OverageIds []string
+}
+
+func (q *Queries) VoidOverageBills(ctx context.Context, arg VoidOverageBillsParams) error {
+	_, err := q.db.Exec(ctx, voidOverageBills, arg.AccountID, arg.OverageIds)
 	return err
 }

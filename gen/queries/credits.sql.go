@@ -550,6 +550,29 @@ func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEvents
 	return items, nil
 }
 
+const includedOfMonth = `-- name: IncludedOfMonth :one
+SELECT coalesce(max(included), 0)::bigint FROM balances WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4
+`
+
+type IncludedOfMonthParams struct {
+	AccountID string
+	Source    string
+	Anchor    time.Time
+	Months    int32
+}
+
+func (q *Queries) IncludedOfMonth(ctx context.Context, arg IncludedOfMonthParams) (int64, error) {
+	row := q.db.QueryRow(ctx, includedOfMonth,
+		arg.AccountID,
+		arg.Source,
+		arg.Anchor,
+		arg.Months,
+	)
+	var column_1 int64
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const insertAlerts = `-- name: InsertAlerts :exec
 INSERT INTO credit_alerts (account_id, period, percent, used, granted, raised_at)
 SELECT $1, $2, unnest($3::smallint[]), $4, $5,
@@ -1296,4 +1319,29 @@ func (q *Queries) SpendKeyBudgets(ctx context.Context, arg SpendKeyBudgetsParams
 		arg.CreditLimits,
 	)
 	return err
+}
+
+const takenBackOfGrant = `-- name: TakenBackOfGrant :one
+SELECT g.kind, g.expires_at, coalesce(sum(l.amount), 0)::bigint AS amount
+FROM credit_grants g LEFT JOIN credit_losses l ON l.grant_id = g.id AND l.account_id = g.account_id AND l.cause = 'taken_back'
+WHERE g.account_id = $1 AND g.source = $2
+GROUP BY g.id
+`
+
+type TakenBackOfGrantParams struct {
+	AccountID string
+	Source    string
+}
+
+type TakenBackOfGrantRow struct {
+	Kind      string
+	ExpiresAt *time.Time
+	Amount    int64
+}
+
+func (q *Queries) TakenBackOfGrant(ctx context.Context, arg TakenBackOfGrantParams) (TakenBackOfGrantRow, error) {
+	row := q.db.QueryRow(ctx, takenBackOfGrant, arg.AccountID, arg.Source)
+	var i TakenBackOfGrantRow
+	err := row.Scan(&i.Kind, &i.ExpiresAt, &i.Amount)
+	return i, err
 }

@@ -242,6 +242,7 @@ type TopUp struct {
 	AmountCents int64
 	Reclaimed   int64
 	GrantedAt   time.Time
+	Changes     int32
 }
 
 type UsageEvent struct {

@@ -13,9 +13,10 @@ type reading struct {
 	gone          bool // the customer was deleted
 	subscriptions []Subscription
 	topUps        []Payment
+	voided        []string // keys of items
 }
 
-func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool) (reading, error) {
+func (b *Billing) read(ctx context.Context, customerID string, mayBeGone, mayBeVoided bool) (r reading, err error) {
 	if mayBeGone {
 		// Only then: a key of another Stripe account finds no customer at all, and must not take everybody's plan.
 		_, exists, err := b.Provider.Customer(ctx, customerID)
@@ -23,12 +24,16 @@ func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool) (
 			return reading{gone: true}, err
 		}
 	}
-	subscriptions, err := b.Provider.Subscriptions(ctx, customerID)
-	if err != nil {
+	if r.subscriptions, err = b.Provider.Subscriptions(ctx, customerID); err != nil {
 		return reading{}, err
 	}
-	topUps, err := b.Provider.TopUps(ctx, customerID)
-	return reading{subscriptions: subscriptions, topUps: topUps}, err
+	if mayBeVoided {
+		if r.voided, err = b.Provider.VoidedItems(ctx, customerID); err != nil {
+			return reading{}, err
+		}
+	}
+	r.topUps, err = b.Provider.TopUps(ctx, customerID)
+	return r, err
 }
 
 // accountOf returns the account of a customer, "" if it is none of ours.
@@ -54,7 +59,11 @@ func (b *Billing) project(ctx context.Context, accountID, customerID string, may
 		if err != nil {
 			return err
 		}
-		r, err := b.read(ctx, customerID, mayBeGone)
+		billed, err := hasBilledOverage(ctx, b.Pool, accountID)
+		if err != nil {
+			return err
+		}
+		r, err := b.read(ctx, customerID, mayBeGone, billed)
 		if err != nil {
 			return err
 		}
@@ -95,6 +104,9 @@ func (b *Billing) applyTx(
 	if err := b.recordOverageTx(ctx, tx, accountID, customerID); err != nil {
 		return false, 0, err
 	}
+	if err := voidBills(ctx, tx, accountID, overageOf(r.voided)); err != nil {
+		return false, 0, err
+	}
 	if err := reviveStranded(ctx, tx, accountID, ended(r.subscriptions), b.Now()); err != nil {
 		return false, 0, err
 	}
@@ -121,17 +133,17 @@ func (b *Billing) applySubscriptionsTx(
 	if err != nil {
 		return 0, err
 	}
-	if !ok && bought.subscriptionID == nil {
-		return 0, nil // nothing was bought: a tier set by hand stays
-	}
 	now := b.Now()
+	if !ok && bought.subscriptionID == nil {
+		return 0, checked(ctx, tx, accountID, now) // nothing was bought: a tier set by hand stays
+	}
 	followed := followedRow{}
 	standing := b.free()
 	if ok {
 		followed = b.follow(current, bought, now)
 		standing = b.standing(current, followed.pastDueSince, now)
 	}
-	if err := setSubscription(ctx, tx, accountID, followed); err != nil {
+	if err := setSubscription(ctx, tx, accountID, followed, now); err != nil {
 		return 0, err
 	}
 	return b.setStandingTx(ctx, tx, accountID, standing)

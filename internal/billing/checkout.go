@@ -9,8 +9,10 @@ import (
 	"github.com/keymeter/keymeter/internal/plans"
 )
 
-// checkoutClaim is how long a checkout may take to be made before another one may begin.
-const checkoutClaim = time.Minute
+const (
+	checkoutClaim = time.Minute    // how long a checkout may take to be made before another one may begin
+	checkoutEnds  = 25 * time.Hour // when no checkout that is made now is open any more; Stripe gives them a day
+)
 
 // CheckoutParams describes what the user wants to buy. Key identifies the request, for retries.
 type CheckoutParams struct {
@@ -50,6 +52,10 @@ func (b *Billing) withCustomer(
 	}()
 	customerID, err := b.ensureCustomer(ctx, accountID)
 	if err != nil {
+		return Session{}, err
+	}
+	// What is bought must be seen also if its events are lost, and Stripe has forgotten them.
+	if err := checkBy(ctx, b.Pool, accountID, now.Add(checkoutEnds)); err != nil {
 		return Session{}, err
 	}
 	return make(customerID)

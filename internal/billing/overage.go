@@ -16,7 +16,7 @@ import (
 
 var (
 	errBillNotFound  = fault.New(fault.NotFound, "overage_not_found", "There is no such overage.")
-	errBillNotParked = fault.New(fault.Conflict, "overage_not_parked", "The overage is not parked.")
+	errBillNotParked = fault.New(fault.Conflict, "overage_not_parked", "The overage is neither parked nor voided.")
 	errNoCustomer    = &Refused{Code: "no_customer", Message: "the account has lost its customer at the billing provider"}
 )
 
@@ -28,6 +28,7 @@ const (
 	BillPending BillState = "pending"
 	Billed      BillState = "billed"
 	Parked      BillState = "parked"
+	Voided      BillState = "voided"
 	Unbilled    BillState = "unbilled"
 )
 
@@ -46,7 +47,7 @@ type Bill struct {
 // recordOverage makes bills of overage that no event has led to: of accounts without a subscription, and of periods that
 // were ended by usage.
 func (b *Billing) recordOverage(ctx context.Context) error {
-	accountIDs, err := accountsWithNewOverage(ctx, b.Pool, accountsAtOnce)
+	accountIDs, err := accountsWithNewOverage(ctx, b.Pool, b.Now().Add(-overageFor), accountsAtOnce)
 	if err != nil {
 		return err
 	}
@@ -169,8 +170,22 @@ func (bill Bill) item() OverageItem {
 		AmountCents: bill.AmountCents, Credits: bill.Credits, UnitPrice: dollars(bill.UnitMicros),
 		Description: fmt.Sprintf("Usage beyond the plan, %s to %s: %d credits at $%s",
 			bill.StartsAt.UTC().Format(day), bill.EndsAt.UTC().Format(day), bill.Credits, dollars(bill.UnitMicros)),
-		PeriodStart: bill.StartsAt, PeriodEnd: bill.EndsAt, Key: "overage:" + bill.OverageID,
+		PeriodStart: bill.StartsAt, PeriodEnd: bill.EndsAt, Key: overageKey + bill.OverageID,
 	}
+}
+
+// overageKey begins the keys of the items of overage.
+const overageKey = "overage:"
+
+// overageOf returns the overage that items are for.
+func overageOf(keys []string) []string {
+	ids := []string{}
+	for _, key := range keys {
+		if id, ok := strings.CutPrefix(key, overageKey); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // dollars writes micro-dollars as an exact decimal.
@@ -179,7 +194,7 @@ func dollars(micros int64) string {
 	return strings.TrimSuffix(text, ".")
 }
 
-// RetryBill has an overage tried again that is parked.
+// RetryBill has an overage tried again that is parked, or billed anew whose invoice was voided.
 func (b *Billing) RetryBill(ctx context.Context, overageID string) error {
 	retried, known, err := retryBill(ctx, b.Pool, overageID, b.Now())
 	switch {

@@ -13,9 +13,12 @@ import (
 const (
 	reconcileFor   = 6 * time.Minute // how long whoever died keeps others from reconciling
 	overlap        = 10 * time.Minute
-	firstLook      = 72 * time.Hour // as long as Stripe tries to deliver an event
-	eventsAtOnce   = 1000           // that are put into the inbox
-	accountsAtOnce = 100            // that are looked at in a run
+	firstLook      = 72 * time.Hour      // as long as Stripe tries to deliver an event
+	eventsAtOnce   = 1000                // that are put into the inbox
+	accountsAtOnce = 100                 // that are looked at in a run
+	overageFor     = 90 * 24 * time.Hour // how long new overage is looked for
+	eventsFor      = 35 * 24 * time.Hour // how long handled events are kept; Stripe keeps them for 30 days
+	forgotAtOnce   = 10_000              // events that are forgotten in a run
 )
 
 // Report is what a reconciliation did, and what is left.
@@ -43,7 +46,8 @@ func (b *Billing) Reconcile(ctx context.Context) (r Report, err error) {
 		err = errors.Join(err, releaseReconciliation(context.WithoutCancel(ctx), b.Pool, until))
 	}()
 	r.Found, err = b.findEvents(ctx, since, now)
-	err = errors.Join(err, b.WorkOff(ctx), b.checkAccounts(ctx, now, &r), b.recordOverage(ctx), b.WorkOff(ctx))
+	err = errors.Join(err, b.WorkOff(ctx), b.checkAccounts(ctx, now, &r), b.recordOverage(ctx), b.WorkOff(ctx),
+		forgetEvents(ctx, b.Pool, now.Add(-eventsFor), forgotAtOnce))
 	left, failure := countTroubles(ctx, b.Pool)
 	r.Troubles = left
 	return r, errors.Join(err, failure)

@@ -92,14 +92,24 @@ type followedRow struct {
 	checkAt      time.Time // when to read it anew
 }
 
-func setSubscription(ctx context.Context, db queries.DBTX, accountID string, f followedRow) error {
-	params := queries.SetSubscriptionParams{AccountID: accountID}
+func setSubscription(ctx context.Context, db queries.DBTX, accountID string, f followedRow, now time.Time) error {
+	params := queries.SetSubscriptionParams{AccountID: accountID, Now: now}
 	if s := f.subscription; s != nil {
 		status := string(s.Status)
 		params.SubscriptionID, params.SubscriptionStatus, params.CurrentPeriodEnd = &s.ID, &status, &s.PeriodEnd
 		params.PastDueSince, params.CheckAt = f.pastDueSince, &f.checkAt
 	}
 	return queries.New(db).SetSubscription(ctx, params)
+}
+
+// checkBy has the account read anew at a time, if not sooner.
+func checkBy(ctx context.Context, db queries.DBTX, accountID string, at time.Time) error {
+	return queries.New(db).CheckBy(ctx, queries.CheckByParams{AccountID: accountID, At: at})
+}
+
+// checked notes that the account has been read now.
+func checked(ctx context.Context, db queries.DBTX, accountID string, now time.Time) error {
+	return queries.New(db).Checked(ctx, queries.CheckedParams{AccountID: accountID, Now: now})
 }
 
 func clearCustomer(ctx context.Context, db queries.DBTX, accountID string) error {

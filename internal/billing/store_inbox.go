@@ -51,3 +51,9 @@ func failingEvents(ctx context.Context, db queries.DBTX, limit int32) ([]Failing
 	}
 	return found, err
 }
+
+// forgetEvents deletes events that were handled before a time.
+func forgetEvents(ctx context.Context, db queries.DBTX, before time.Time, limit int32) error {
+	_, err := queries.New(db).ForgetStripeEvents(ctx, queries.ForgetStripeEventsParams{Before: before, MaxRows: limit})
+	return err
+}

@@ -23,8 +23,10 @@ func overageWithoutBill(ctx context.Context, db queries.DBTX, accountID string) 
 	return found, err
 }
 
-func accountsWithNewOverage(ctx context.Context, db queries.DBTX, limit int32) ([]string, error) {
-	return queries.New(db).ListAccountsWithNewOverage(ctx, limit)
+func accountsWithNewOverage(ctx context.Context, db queries.DBTX, since time.Time, limit int32) ([]string, error) {
+	return queries.New(db).ListAccountsWithNewOverage(ctx, queries.ListAccountsWithNewOverageParams{
+		Since: since, MaxRows: limit,
+	})
 }
 
 func insertBill(ctx context.Context, db queries.DBTX, bill Bill, now time.Time) error {
@@ -93,6 +95,19 @@ func reviveStranded(ctx context.Context, db queries.DBTX, accountID string, ende
 		AccountID: accountID, Ended: ended, Now: now,
 	})
 	return err
+}
+
+// hasBilledOverage reports whether an account has overage on an invoice, or on one to come.
+func hasBilledOverage(ctx context.Context, db queries.DBTX, accountID string) (bool, error) {
+	return queries.New(db).HasBilledOverage(ctx, accountID)
+}
+
+// voidBills notes that the invoices were voided that overage was on.
+func voidBills(ctx context.Context, db queries.DBTX, accountID string, overageIDs []string) error {
+	if len(overageIDs) == 0 {
+		return nil
+	}
+	return queries.New(db).VoidOverageBills(ctx, queries.VoidOverageBillsParams{AccountID: accountID, OverageIds: overageIDs})
 }
 
 func optional(s string) *string {

@@ -95,6 +95,33 @@ func (c *Credits) TakeBackTx(
 	return taken, c.refreshTx(ctx, tx, b, now)
 }
 
+// GivenBack names the source of what is given back, by what it was taken from.
+func GivenBack(source string) string { return "returned:" + source }
+
+// GiveBackTx gives what was taken back of the grant that a source gave, up to amount, and returns how much that is. It
+// does so once.
+func (c *Credits) GiveBackTx(
+	ctx context.Context, tx postgres.Tx, accountID, source string, amount int64, reason string,
+) (given int64, err error) {
+	now := c.now()
+	b, err := c.lockToChangeTx(ctx, tx, accountID, now)
+	if err != nil {
+		return 0, err
+	}
+	taken, err := takenBack(ctx, tx, accountID, source)
+	if err != nil {
+		return 0, err
+	}
+	given = min(amount, taken.amount)
+	ok, err := c.giveTx(ctx, tx, b, Grant{
+		Kind: taken.kind, Amount: given, Source: GivenBack(source), Reason: reason, ExpiresAt: taken.expiresAt,
+	}, now)
+	if err != nil || !ok {
+		return 0, err
+	}
+	return given, c.refreshTx(ctx, tx, b, now)
+}
+
 // spoken is what the grants of the period have to cover: what is used or held and has not been billed as overage.
 func (b Balance) spoken() int64 { return max(0, b.Used()+b.Held-b.Overage) }
 

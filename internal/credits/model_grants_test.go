@@ -177,7 +177,7 @@ func (a *modelAccount) bill(credits int64, until time.Time) {
 	p := a.latest()
 	if credits > 0 {
 		a.overages = append(a.overages, modelOverage{
-			period: a.number(), source: p.source, start: p.start, end: until, credits: credits, micros: p.micros,
+			period: a.number(), source: p.source, start: p.start, end: latest(until, p.start), credits: credits, micros: p.micros,
 		})
 	}
 }
@@ -288,10 +288,15 @@ func (a *modelAccount) giveMonthly(s modelStanding, now time.Time) {
 			}
 		}
 		a.give(a.included(s.plan, amount, s.monthly == Trial, a.monthly()))
-	} else {
-		a.comeBack(now)
+		p.included = s.plan.MonthlyCredits
+		return
 	}
-	p.included = s.plan.MonthlyCredits
+	a.comeBack(now)
+	for _, before := range a.periods { // of the same month
+		if before.source == p.source && before.anchor.Equal(p.anchor) && before.months == p.months {
+			p.included = max(p.included, before.included)
+		}
+	}
 }
 
 // comeBack gives back what was left when the account left the subscription, but for what has expired since.
@@ -358,4 +363,11 @@ func (m *model) takeBack(a *modelAccount, now time.Time, source, by string, amou
 	a.lose(grant, taken, "taken_back", by)
 	a.refresh(now)
 	return taken
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -200,17 +200,10 @@ func (m *model) start(
 	m.apply(a, s, false, now)
 }
 
-// change puts the account under another standing, by hand if cycle is nil. It reports whether it can: a reading of a
-// period that was over before the current one began is refused, and leaves no trace.
-func (m *model) change(a *modelAccount, now time.Time, s modelStanding, cycle *Cycle) bool {
-	before := a.copy()
+// change puts the account under another standing, by hand if cycle is nil.
+func (m *model) change(a *modelAccount, now time.Time, s modelStanding, cycle *Cycle) {
 	m.changePeriod(a, now, s, cycle)
-	if latest := a.latest(); !latest.start.Before(latest.end) {
-		*a = before
-		return false
-	}
 	a.tier = s.plan.Tier
-	return true
 }
 
 func (a *modelAccount) copy() modelAccount {
@@ -267,6 +260,11 @@ func (m *model) cut(a *modelAccount, at time.Time, s modelStanding, cycle Cycle,
 	months := monthOf(cycle.Anchor, cycle.Start)
 	if !monthLater(cycle.Anchor, months).Equal(cycle.Start) {
 		cycle.Anchor, months = cycle.Start, 0
+	}
+	if !monthLater(cycle.Anchor, months+1).After(at) {
+		// What was read is from before the current period, and so says nothing of who has paid for its month.
+		months = monthOf(cycle.Anchor, at)
+		s.monthly = min(s.monthly, Bridge)
 	}
 	m.start(a, cycle.Source, cycle.Anchor, months, at, s, now)
 }

@@ -22,13 +22,14 @@ type Overage struct {
 // Micros returns what the overage costs in micro-dollars.
 func (o Overage) Micros() int64 { return o.Credits * o.UnitMicros }
 
-// overageTx enters overage of the period into the ledger at the price that is in force.
+// overageTx enters overage of the period into the ledger at the price that is in force. The provider's clock, which says
+// where the period starts, may be ahead of ours.
 func (c *Credits) overageTx(ctx context.Context, tx postgres.Tx, b Balance, credits int64, until, now time.Time) error {
 	if credits <= 0 {
 		return nil
 	}
 	return insertOverage(ctx, tx, Overage{
 		ID: c.ids.New("ovg"), AccountID: b.AccountID, Period: b.Period, Subscription: b.Cycle.Source,
-		StartsAt: b.StartsAt, EndsAt: until, Credits: credits, UnitMicros: b.OverageMicros, CreatedAt: now,
+		StartsAt: b.StartsAt, EndsAt: later(until, b.StartsAt), Credits: credits, UnitMicros: b.OverageMicros, CreatedAt: now,
 	})
 }

@@ -93,6 +93,15 @@ func (r *rule) takesBack(source, by string, amount int64) (taken int64) {
 	return taken
 }
 
+func (r *rule) givesBack(source string, amount int64) (given int64) {
+	r.t.Helper()
+	require.NoError(r.t, postgres.InTx(r.t.Context(), r.pool, func(tx postgres.Tx) (err error) {
+		given, err = r.credits.GiveBackTx(r.t.Context(), tx, r.id, source, amount, "Won")
+		return err
+	}))
+	return given
+}
+
 func (r *rule) reverses(id string) {
 	r.t.Helper()
 	_, err := r.credits.Reverse(r.t.Context(), r.id, id)
@@ -342,6 +351,21 @@ func TestChangeOfPlan(t *testing.T) {
 			r.reads(plans.Scale, Full)
 			r.has(143_334+400_000, 543_334)
 		},
+		"also to who comes back to the month, once": func(r *rule) {
+			r.paid(plans.Starter, april)
+			r.uses("e", 10_000)
+			r.clock.Set(in2026(4, 5))
+			r.byHand(plans.Free)
+			r.clock.Set(late)
+			r.readsOf(plans.Pro, Full, april)
+			r.has(40_000+93_334, 133_334)
+			r.byHand(plans.Free)
+			r.readsOf(plans.Pro, Full, april)
+			r.has(133_334, 133_334)
+			r.byHand(plans.Free)
+			r.readsOf(plans.Starter, Full, april)
+			r.has(133_334, 133_334)
+		},
 		"by hand all of it": func(r *rule) {
 			r.byHand(plans.Starter)
 			r.has(50_000, 50_000)
@@ -543,6 +567,20 @@ func TestGrants(t *testing.T) {
 			r.reverses("e")
 			require.EqualValues(r.t, 6500, r.takesBack("t", "refund", 10_000))
 			r.has(6000, 6000)
+		},
+		"what was taken back can be given back, once, and taken again": func(r *rule) {
+			at := in2026(4, 20)
+			r.gives(Promotional, 10_000, "p", &at)
+			r.uses("e", 4000)
+			require.EqualValues(r.t, 6000, r.takesBack("p", "dispute", 10_000))
+			require.EqualValues(r.t, 5000, r.givesBack("p", 5000))
+			require.EqualValues(r.t, 0, r.givesBack("p", 1000))
+			r.has(4000+5000+2500, 5000+2500)
+			require.EqualValues(r.t, 300, r.takesBack(GivenBack("p"), "refund", 300))
+			r.has(4000+4700+2500, 4700+2500)
+			r.clock.Set(at)
+			r.has(4000+2500, 2500)
+			require.EqualValues(r.t, 0, r.givesBack("nothing", 1000))
 		},
 		"the reversal of a closed period's event lasts as this one's credits": func(r *rule) {
 			r.paid(plans.Pro, april)

@@ -2,7 +2,6 @@ package credits
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -97,6 +96,10 @@ func (c *Credits) switchTx(
 	}
 	// The two must not overlap, nor may the current one lose its beginning, whatever the clocks say.
 	at = later(at, current.StartsAt.Add(time.Millisecond))
+	if !addMonths(cycle.Anchor, months+1).After(at) {
+		// It was read before the current period began, and so does not tell whether that is paid for.
+		months, s.Monthly = monthsUntil(cycle.Anchor, at), min(s.Monthly, Bridge)
+	}
 	if at.Before(current.EndsAt) {
 		if err := shortenPeriod(ctx, tx, current, at); err != nil {
 			return err
@@ -185,10 +188,12 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 		return b, nil
 	}
 	source := monthlySource(b)
-	b.Included = s.Plan.MonthlyCredits
-	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil || given {
-		return b, errors.Join(err, c.returnTx(ctx, tx, b, now))
+	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil {
+		return b, err
+	} else if given {
+		return c.returnTx(ctx, tx, b, now)
 	}
+	b.Included = s.Plan.MonthlyCredits
 	used, err := c.endBridgeTx(ctx, tx, b, now)
 	if err != nil {
 		return b, err
@@ -202,25 +207,28 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 
 func leavingSource(subscription string) string { return "left:" + subscription }
 
-// returnTx gives back what an account lost when it left the subscription, and has come back to.
-func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
+// returnTx gives back what an account lost when it left the subscription, and has come back to in the same month.
+func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
 	lost, err := leftOf(ctx, tx, b.AccountID, b.Cycle.Source)
 	if err != nil {
-		return err
+		return b, err
+	}
+	if b.Included, err = includedOfMonth(ctx, tx, b); err != nil {
+		return b, err
 	}
 	for _, l := range lost {
 		if l.expiresAt != nil && !l.expiresAt.After(now) {
 			continue
 		}
 		_, err := c.giveTx(ctx, tx, b, Grant{
-			Kind: MonthlyGrant, Amount: l.amount, Source: "returned:" + l.lossID, Reason: "Back to the subscription",
+			Kind: MonthlyGrant, Amount: l.amount, Source: GivenBack(l.lossID), Reason: "Back to the subscription",
 			ExpiresAt: l.expiresAt,
 		}, now)
 		if err != nil {
-			return err
+			return b, err
 		}
 	}
-	return nil
+	return b, nil
 }
 
 // carriedUntil is when credits that a period's plan includes expire.

@@ -95,6 +95,21 @@ func findLoss(ctx context.Context, db queries.DBTX, accountID, grantID, source s
 	return amount, err == nil, err
 }
 
+// taken is what was taken back of a grant.
+type taken struct {
+	kind      Kind
+	amount    int64
+	expiresAt *time.Time
+}
+
+func takenBack(ctx context.Context, db queries.DBTX, accountID, source string) (taken, error) {
+	row, err := queries.New(db).TakenBackOfGrant(ctx, queries.TakenBackOfGrantParams{AccountID: accountID, Source: source})
+	if postgres.NoRows(err) {
+		return taken{}, nil
+	}
+	return taken{kind: Kind(row.Kind), amount: row.Amount, expiresAt: row.ExpiresAt}, err
+}
+
 func insertOverage(ctx context.Context, db queries.DBTX, o Overage) error {
 	return queries.New(db).InsertOverage(ctx, queries.InsertOverageParams{
 		ID: o.ID, AccountID: o.AccountID, Period: o.Period, Subscription: o.Subscription, StartsAt: o.StartsAt,
@@ -107,6 +122,13 @@ type left struct {
 	lossID    string
 	amount    int64
 	expiresAt *time.Time
+}
+
+// includedOfMonth returns the monthly credits of the best plan that the account had in a period's month.
+func includedOfMonth(ctx context.Context, db queries.DBTX, b Balance) (int64, error) {
+	return queries.New(db).IncludedOfMonth(ctx, queries.IncludedOfMonthParams{
+		AccountID: b.AccountID, Source: b.Cycle.Source, Anchor: b.Cycle.Anchor, Months: int32(b.months),
+	})
 }
 
 func leftOf(ctx context.Context, db queries.DBTX, accountID, subscription string) ([]left, error) {

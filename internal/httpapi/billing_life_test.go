@@ -97,6 +97,26 @@ func TestReconcileFindsLostWebhooks(t *testing.T) {
 	})
 }
 
+func TestOldEventsAreForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	w.subscribe(c, "pro")
+	w.delivered()
+	_, err := w.pool.Exec(context.Background(), `INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
+		VALUES ('evt_open', 'customer.updated', 'cus_1', $1, $2)`, w.clock.Now(), w.clock.Now().AddDate(1, 0, 0))
+	require.NoError(t, err)
+	handled, before := "stripe_events WHERE handled_at <= $1", w.clock.Now()
+	for range 2 { // a month and a week later
+		require.Positive(t, w.count(handled, before))
+		w.clock.Advance(18 * 24 * time.Hour)
+		_, err = w.app.Reconcile(context.Background())
+		require.NoError(t, err)
+	}
+	require.Zero(t, w.count(handled, before))
+	require.Equal(t, 1, w.count("stripe_events WHERE id = 'evt_open'"), "it is not handled yet")
+}
+
 func TestReconcileOneAtATime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withStripe)

@@ -145,7 +145,8 @@ func (l *lifetimes) checkCredits(t tester, one *life) {
 	var spent, bought int64
 	require.NoError(t, l.w.pool.QueryRow(ctx, `SELECT
 		(SELECT coalesce(sum(tts + stt + llm + rag), 0)::bigint FROM balances WHERE account_id = $1),
-		(SELECT coalesce(sum(amount), 0)::bigint FROM credit_grants WHERE account_id = $1 AND kind = 'topup')`, one.id).
+		(SELECT coalesce(sum(amount), 0)::bigint FROM credit_grants WHERE account_id = $1 AND kind = 'topup'
+			AND source NOT LIKE 'returned:%')`, one.id).
 		Scan(&spent, &bought))
 	require.Equal(t, one.model.spent, spent, "used of %s", one.id)
 	require.Equal(t, one.model.bought, bought, "top-ups of %s", one.id)

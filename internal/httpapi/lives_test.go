@@ -62,6 +62,7 @@ const (
 	topsUp         deed = "buys credits"
 	topUpRefunded  deed = "has a top-up refunded"
 	topUpDisputed  deed = "disputes a top-up"
+	disputeEnds    deed = "has a dispute decided"
 	planRefunded   deed = "has the last invoice refunded"
 	limits         deed = "limits its overage"
 	unlimited      deed = "takes the limit back"
@@ -72,8 +73,8 @@ const (
 
 // deeds has what is to happen often more than once.
 var deeds = []deed{
-	nothing, subscribes, subscribes, subscribes, subscribes, subscribes, moved, leaves, leavesNow, stays, cardFails, cardFails,
-	cardWorks, paysOpen, topsUp, topUpRefunded, topUpDisputed, planRefunded, limits, unlimited, subscribesMore, paused, resumed,
+	nothing, subscribes, subscribes, subscribes, subscribes, subscribes, moved, leaves, leavesNow, stays, cardFails,
+	cardFails, cardWorks, paysOpen, topsUp, topUpRefunded, topUpDisputed, disputeEnds, planRefunded, limits, unlimited, subscribesMore, paused, resumed,
 }
 
 var (

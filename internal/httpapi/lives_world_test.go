@@ -63,6 +63,7 @@ type lifetimes struct {
 type life struct {
 	id, key, customerID string
 	topUps              []string // payment intents
+	disputes            []string
 	model               *modelLife
 }
 
@@ -197,6 +198,8 @@ func (l *lifetimes) doing(t tester, one *life, a act) (outcome string) {
 		return word(err)
 	case subscribesMore:
 		return l.subscribeMore(t, one, tiers[a.N%len(tiers)])
+	case disputeEnds:
+		return l.endDispute(one, a.N%2 == 0)
 	case topsUp, topUpRefunded, topUpDisputed:
 		return l.topUps(t, one, a)
 	case limits:
@@ -326,10 +329,22 @@ func (l *lifetimes) topUps(t tester, one *life, a act) string {
 	}
 	payment := one.topUps[a.N%len(one.topUps)]
 	if a.Do == topUpDisputed {
-		_, err := l.w.sim.OpenDispute(payment)
+		id, err := l.w.sim.OpenDispute(payment)
+		if err == nil {
+			one.disputes = append(one.disputes, id)
+		}
 		return word(err)
 	}
 	_, err := l.w.sim.Refund(payment, int64(a.N*111)) // 0 is all of it
+	return word(err)
+}
+
+func (l *lifetimes) endDispute(one *life, won bool) string {
+	if len(one.disputes) == 0 {
+		return "none"
+	}
+	err := l.w.sim.CloseDispute(one.disputes[0], won)
+	one.disputes = one.disputes[1:]
 	return word(err)
 }
 

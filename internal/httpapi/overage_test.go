@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -236,6 +237,40 @@ func TestOverageThatIsRefused(t *testing.T) {
 	require.Empty(t, w.problems().Overage)
 	retry(p.Overage[0].ID).wantProblem(http.StatusConflict, "overage_not_parked")
 	retry("ovg_nobody").wantProblem(http.StatusNotFound, "overage_not_found")
+}
+
+// Whoever voids an invoice waives what is on it. That is seen, and can be taken back.
+func TestOverageOnAVoidInvoice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	subscriptionID := w.subscriptionsAtStripe(customerID)[0]
+	w.atStripe("POST", "/v1/subscriptions/"+subscriptionID, url.Values{"pause_collection[behavior]": {"void"}})
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	w.at(renewal.Add(2 * time.Hour))
+	w.delivered()
+	w.bills("voided", 1)
+	voided := w.problems().Overage[0]
+	require.Equal(t, []any{"voided", int64(4000)}, []any{voided.State, voided.AmountCents})
+	w.told("evt_again", "invoice.voided", customerID)
+	w.bills("voided", 1)
+
+	retry := func() {
+		w.call("POST", "/v1/billing/overage/"+voided.ID+"/retry", nil, bearer(theOperatorToken)).want(http.StatusNoContent)
+	}
+	retry()
+	w.bills("billed", 1)
+	w.atStripe("POST", "/v1/subscriptions/"+subscriptionID, url.Values{"pause_collection": {""}})
+	require.NoError(t, w.sim.CancelSubscription(subscriptionID, false))
+	w.delivered()
+	testkit.Eventually(t, "an invoice of its own", func() bool {
+		latest := w.invoices(customerID)[0]
+		return latest.BillingReason == "manual" && latest.Total == 4000 && latest.Status != "draft"
+	})
+	w.told("evt_more", "invoice.voided", customerID)
+	w.bills("billed", 1)
 }
 
 func TestOverageWhileStripeIsAway(t *testing.T) {

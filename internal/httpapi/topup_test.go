@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"testing"
@@ -68,6 +69,50 @@ func TestTopUp(t *testing.T) {
 		w.clock.Advance(32 * 24 * time.Hour)
 		require.Equal(t, int64(2500), remaining())
 	})
+}
+
+// What a dispute took is there again when it is won.
+func TestDisputeOfATopUpIsWon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	payment := w.buy(c, 10_000)
+	w.spend(c, "used", 4500)
+	remaining := func() int64 { return w.subscription(c).Credits.Remaining }
+	dispute, err := w.sim.OpenDispute(payment)
+	require.NoError(t, err)
+	w.delivered()
+	require.Zero(t, remaining())
+	require.NoError(t, w.sim.CloseDispute(dispute, true))
+	w.delivered()
+	require.Equal(t, int64(8000), remaining())
+	w.told("evt_again", "charge.dispute.closed", w.customerID(c))
+	require.Equal(t, int64(8000), remaining(), "once")
+}
+
+// A purchase that no event tells of, not even Stripe's list of them, is found all the same.
+func TestReconcileFindsAPurchaseWithoutAnyEvent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	topped, subscribed, idle := w.newCustomer(), w.newCustomer(), w.newCustomer()
+	w.reconcile()
+	w.sim.SetWebhook("", webhookSecret)
+	w.buy(topped, 10_000)
+	var s session
+	w.checkout(idle, "pro").want(http.StatusOK, &s)
+	w.checkout(subscribed, "pro").want(http.StatusOK, &s)
+	require.NoError(t, w.sim.CompleteCheckout(s.SessionID))
+	w.clock.Advance(24 * time.Hour)
+	_, err := w.pool.Exec(context.Background(), `UPDATE reconciliation SET events_until = $1`, w.clock.Now())
+	require.NoError(t, err)
+	require.Zero(t, w.reconcile().Checked, "they may still pay")
+	w.clock.Advance(time.Hour)
+	require.Equal(t, int64(3), w.reconcile().Checked)
+	require.Equal(t, int64(12_500), w.subscription(topped).Credits.Remaining)
+	require.Equal(t, "pro", w.subscription(subscribed).Tier)
+	require.Equal(t, "free", w.subscription(idle).Tier)
+	w.clock.Advance(time.Hour)
+	require.Zero(t, w.reconcile().Checked, "once")
 }
 
 func TestTopUpRequest(t *testing.T) {

@@ -34,6 +34,7 @@ var conformance = []struct {
 	{"overage is on the renewal", conformRenewal},
 	{"overage that is late is on the next renewal", conformPending},
 	{"the last period has an invoice of its own", conformOwnInvoice},
+	{"what was voided is billed anew", conformVoid},
 	{"a second subscription is refunded", conformCancel},
 	{"a top-up is paid, refunded and disputed", conformTopUp},
 	{"events are walked in order", conformEvents},
@@ -300,6 +301,39 @@ func conformOwnInvoice(t *testing.T, w world) {
 	require.Equal(t, int64(55+125), invoice(t, w, id).Total)
 	w.advance(t, customerID, 2*time.Hour)
 	require.Equal(t, stripego.InvoiceStatusPaid, invoice(t, w, id).Status)
+}
+
+func conformVoid(t *testing.T, w world) {
+	c, account := w.stripe(), w.named("acct_void")
+	customerID := w.customer(t, account)
+	s := billing.Subscription{ID: subscribe(t, w, customerID, plans.Pro), PeriodStart: w.now(t, customerID)}
+	require.NoError(t, c.CancelSubscription(t.Context(), billing.Cancellation{SubscriptionID: s.ID, Key: account}))
+	item := overageOf(account, s, customerID, "", 55)
+	own := billing.OwnInvoice{
+		AccountID: account, CustomerID: customerID, SubscriptionID: s.ID, Description: "Last period", Key: account,
+		Items: []billing.OverageItem{item},
+	}
+	first, err := c.BillAlone(t.Context(), own)
+	require.NoError(t, err)
+	voided, err := c.VoidedItems(t.Context(), customerID)
+	require.NoError(t, err)
+	require.Empty(t, voided)
+	_, err = c.api.Invoices.VoidInvoice(first, &stripego.InvoiceVoidInvoiceParams{Params: write(t.Context(), account+":void")})
+	require.NoError(t, err)
+	voided, err = c.VoidedItems(t.Context(), customerID)
+	require.NoError(t, err)
+	require.Equal(t, []string{item.Key}, voided)
+
+	second, err := c.BillAlone(t.Context(), own)
+	require.NoError(t, err)
+	require.NotEqual(t, first, second)
+	require.Equal(t, int64(55), invoice(t, w, second).Total)
+	voided, err = c.VoidedItems(t.Context(), customerID)
+	require.NoError(t, err)
+	require.Empty(t, voided)
+	again, err := c.BillAlone(t.Context(), own)
+	require.NoError(t, err)
+	require.Equal(t, second, again)
 }
 
 func conformCancel(t *testing.T, w world) {

@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -48,7 +49,7 @@ func (c *Client) BillAlone(ctx context.Context, p billing.OwnInvoice) (invoiceID
 		}
 	}
 	_, err = c.api.Invoices.FinalizeInvoice(invoice.ID, &stripego.InvoiceFinalizeInvoiceParams{
-		Params: write(ctx, "keymeter:finalize:"+p.Key), AutoAdvance: stripego.Bool(true),
+		Params: write(ctx, "keymeter:finalize:"+invoice.ID), AutoAdvance: stripego.Bool(true),
 	})
 	return invoice.ID, failed("finalize the invoice", err)
 }
@@ -56,12 +57,15 @@ func (c *Client) BillAlone(ctx context.Context, p billing.OwnInvoice) (invoiceID
 // ownInvoice returns the invoice of the key, and creates it if there is none. Stripe knows an idempotency key for a day
 // only; the metadata is there for ever.
 func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripego.Invoice, error) {
-	abandoned := map[string]bool{} // drafts that nobody will collect
+	voided, abandoned := "", map[string]bool{} // drafts that nobody will collect
 	list := c.api.Invoices.List(&stripego.InvoiceListParams{ListParams: page(ctx), Customer: stripego.String(p.CustomerID)})
 	for list.Next() {
 		invoice := list.Invoice()
 		if invoice.Metadata[keyMetadata] == p.Key {
-			return invoice, nil
+			if invoice.Status != stripego.InvoiceStatusVoid {
+				return invoice, nil
+			}
+			voided = cmp.Or(voided, invoice.ID)
 		}
 		abandoned[invoice.ID] = invoice.Status == stripego.InvoiceStatusDraft && !invoice.AutoAdvance
 	}
@@ -72,7 +76,7 @@ func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripeg
 		return elsewhere, err
 	}
 	params := &stripego.InvoiceParams{
-		Params:                      write(ctx, "keymeter:invoice:"+p.Key),
+		Params:                      write(ctx, "keymeter:invoice:"+p.Key+after(voided)),
 		Customer:                    stripego.String(p.CustomerID),
 		Currency:                    stripego.String(currency),
 		AutoAdvance:                 stripego.Bool(false),
@@ -95,7 +99,7 @@ func (c *Client) invoiced(
 	ctx context.Context, items []billing.OverageItem, abandoned map[string]bool,
 ) (invoice *stripego.Invoice, err error) {
 	for _, item := range items {
-		found, err := c.findItem(ctx, item.CustomerID, item.Key)
+		found, _, err := c.findItem(ctx, item.CustomerID, item.Key)
 		if err != nil || found == nil || found.Invoice == nil || abandoned[found.Invoice.ID] {
 			return nil, err
 		}

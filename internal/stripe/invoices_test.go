@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -122,7 +123,26 @@ func TestAddOverage(t *testing.T) {
 		id, err := client.AddOverage(t.Context(), overage("k", ""))
 		require.NoError(t, err)
 		require.Equal(t, "ii_7", id)
-		require.Len(t, sent.take(), 1)
+		require.Equal(t, []string{"GET /v1/invoiceitems", "GET /v1/invoices/{id}"}, patterns(sent.take()))
+	})
+	t.Run("anew if that invoice was voided", func(t *testing.T) {
+		t.Parallel()
+		client, sent := newClient(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+			body, ok := map[string]string{
+				"GET /v1/invoiceitems":  `{"object":"list","data":[{"id":"ii_7","invoice":"in_0","metadata":{"keymeter_key":"k"}}]}`,
+				"GET /v1/invoices/in_0": `{"id":"in_0","status":"void"}`,
+			}[req.Method+" "+req.URL.Path]
+			if !ok {
+				return plenty().RoundTrip(req)
+			}
+			return answers(http.StatusOK, body)(req)
+		}))
+		id, err := client.AddOverage(t.Context(), overage("k", ""))
+		require.NoError(t, err)
+		require.Equal(t, "ii_1", id)
+		exchanges := sent.take()
+		require.Equal(t, []string{"GET /v1/invoiceitems", "GET /v1/invoices/{id}", "POST /v1/invoiceitems"}, patterns(exchanges))
+		require.NotEqual(t, "keymeter:item:k:", exchanges[2].header.Get("Idempotency-Key"), "Stripe would answer with the first item")
 	})
 	for name, c := range map[string]struct {
 		invoiceID, answer string
@@ -180,9 +200,9 @@ func TestBillAlone(t *testing.T) {
 		invoices, items string
 		sends           []string
 	}{
-		"from another's invoice": {`{"object":"list","data":[]}`, item(`"in_1"`), all[:2]},
+		"from another's invoice": {`{"object":"list","data":[]}`, item(`"in_1"`), append(slices.Clone(all[:2]), "GET /v1/invoices/{id}")},
 		"from the empty draft":   {ours("draft"), `{"object":"list","data":[]}`, append([]string{all[0]}, all[4:]...)},
-		"from the filled draft":  {ours("draft"), item(`"in_1"`), []string{all[0], all[4], all[6]}},
+		"from the filled draft":  {ours("draft"), item(`"in_1"`), []string{all[0], all[4], "GET /v1/invoices/{id}", all[6]}},
 		"from the open invoice":  {ours("open"), item(`"in_1"`), all[:1]},
 		"from the paid invoice":  {ours("paid"), item(`"in_1"`), all[:1]},
 		"with an item that hung": {ours("draft"), item("null"), []string{all[0], all[4], "DELETE /v1/invoiceitems/{id}", all[5], all[6]}},

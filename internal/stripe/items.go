@@ -16,20 +16,20 @@ const currency = "usd"
 func (c *Client) AddOverage(ctx context.Context, p billing.OverageItem) (itemID string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	found, err := c.findItem(ctx, p.CustomerID, p.Key)
+	found, voided, err := c.findItem(ctx, p.CustomerID, p.Key)
 	if err != nil {
 		return "", err
 	}
 	if found != nil {
 		return found.ID, nil
 	}
-	return c.addItem(ctx, p)
+	return c.addItem(ctx, p, voided)
 }
 
 // moveItem puts an item on an invoice of its own. If it is pending, it is for an invoice that will never come; if it is on a
 // draft, for one that nobody will collect.
 func (c *Client) moveItem(ctx context.Context, p billing.OverageItem) error {
-	found, err := c.findItem(ctx, p.CustomerID, p.Key)
+	found, voided, err := c.findItem(ctx, p.CustomerID, p.Key)
 	if err != nil || found != nil && found.Invoice != nil && found.Invoice.ID == p.InvoiceID {
 		return err
 	}
@@ -42,27 +42,83 @@ func (c *Client) moveItem(ctx context.Context, p billing.OverageItem) error {
 			return failed("delete the invoice item that waits in vain", err)
 		}
 	}
-	_, err = c.addItem(ctx, p)
+	_, err = c.addItem(ctx, p, voided)
 	return err
 }
 
-// findItem returns the item of the key, wherever it is; nil if there is none. An idempotency key would not do: the answer
-// to a call may have been lost, and by the next one the item has to go elsewhere.
-func (c *Client) findItem(ctx context.Context, customerID, key string) (*stripego.InvoiceItem, error) {
+// findItem returns the item of the key, wherever it is; nil if there is none, or if the invoice that it was on was voided,
+// and then that invoice's id. An idempotency key would not do: the answer to a call may have been lost, and by the next one
+// the item has to go elsewhere.
+func (c *Client) findItem(
+	ctx context.Context, customerID, key string,
+) (found *stripego.InvoiceItem, voided string, err error) {
 	list := c.api.InvoiceItems.List(&stripego.InvoiceItemListParams{
 		ListParams: page(ctx), Customer: stripego.String(customerID),
 	})
 	for list.Next() {
-		if list.InvoiceItem().Metadata[keyMetadata] == key {
-			return list.InvoiceItem(), nil
+		item := list.InvoiceItem() // the newest
+		if item.Metadata[keyMetadata] != key {
+			continue
 		}
+		if item.Invoice == nil {
+			return item, "", nil
+		}
+		invoice, err := c.api.Invoices.Get(item.Invoice.ID, &stripego.InvoiceParams{Params: read(ctx)})
+		switch {
+		case err != nil:
+			return nil, "", failed("get the invoice of the item", err)
+		case invoice.Status == stripego.InvoiceStatusVoid:
+			return nil, invoice.ID, nil
+		}
+		return item, "", nil
 	}
-	return nil, failed("list invoice items", list.Err())
+	return nil, "", failed("list invoice items", list.Err())
 }
 
-func (c *Client) addItem(ctx context.Context, p billing.OverageItem) (itemID string, err error) {
+// VoidedItems returns the keys of the items that were on invoices of the customer which were voided since, newest first.
+func (c *Client) VoidedItems(ctx context.Context, customerID string) (keys []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	voided := map[string]bool{}
+	invoices := c.api.Invoices.List(&stripego.InvoiceListParams{
+		ListParams: page(ctx), Customer: stripego.String(customerID), Status: stripego.String(string(stripego.InvoiceStatusVoid)),
+	})
+	for invoices.Next() {
+		voided[invoices.Invoice().ID] = true
+	}
+	if err := invoices.Err(); err != nil || len(voided) == 0 {
+		return nil, failed("list void invoices", err)
+	}
+	seen := map[string]bool{}
+	items := c.api.InvoiceItems.List(&stripego.InvoiceItemListParams{
+		ListParams: page(ctx), Customer: stripego.String(customerID),
+	})
+	for items.Next() {
+		item := items.InvoiceItem()
+		key := item.Metadata[keyMetadata]
+		if key == "" || seen[key] {
+			continue
+		}
+		seen[key] = true // what was billed anew is not void
+		if item.Invoice != nil && voided[item.Invoice.ID] {
+			keys = append(keys, key)
+		}
+	}
+	return keys, failed("list invoice items", items.Err())
+}
+
+// after is the part of an idempotency key that tells a second making from the first.
+func after(voided string) string {
+	if voided == "" {
+		return ""
+	}
+	return ":after:" + voided
+}
+
+// addItem makes the item. voided is the invoice that one of the same key was on, "" for none.
+func (c *Client) addItem(ctx context.Context, p billing.OverageItem, voided string) (itemID string, err error) {
 	params := &stripego.InvoiceItemParams{
-		Params:      write(ctx, "keymeter:item:"+p.Key+":"+p.InvoiceID),
+		Params:      write(ctx, "keymeter:item:"+p.Key+":"+p.InvoiceID+after(voided)),
 		Customer:    stripego.String(p.CustomerID),
 		Currency:    stripego.String(currency),
 		Amount:      stripego.Int64(p.AmountCents),

@@ -278,6 +278,7 @@ func plenty() roundTrip {
 			"/v1/subscriptions/sub_1":     subscriptionJSON,
 			"/v1/checkout/sessions/cs_3":  topUpJSON,
 			"/v1/invoices":                `{"object":"list","data":[]}`,
+			"/v1/invoices/in_1":           `{"id":"in_1","status":"open"}`,
 			"/v1/invoices/in_1/finalize":  `{"id":"in_1","status":"open"}`,
 			"/v1/invoiceitems":            `{"object":"list","data":[{"id":"ii_0","metadata":{"keymeter_key":"other"}}]}`,
 			"/v1/events":                  `{"object":"list","data":[` + event("invoice.paid", `{"customer":"cus_1"}`) + `]}`,

@@ -13,7 +13,7 @@ import (
 var checkoutStory = []string{
 	"customer.subscription.created", "invoice.created", "payment_intent.created", "invoice.finalized",
 	"charge.succeeded", "payment_intent.succeeded", "invoice.paid", "invoice.payment_succeeded",
-	"checkout.session.completed",
+	"customer.subscription.updated", "checkout.session.completed",
 }
 
 func TestCheckoutByCurl(t *testing.T) {
@@ -78,7 +78,8 @@ func TestCheckoutSnapshots(t *testing.T) {
 		require.Equal(t, ev.Type == "customer.created", payload.Request.ID != nil, "%s: only the API call has a request", ev.Type)
 	}
 	require.Equal(t, map[string]string{
-		"customer.created": "", "customer.subscription.created": "active", "invoice.created": "draft",
+		"customer.created": "", "customer.subscription.created": "incomplete", "invoice.created": "draft",
+		"customer.subscription.updated": "active",
 		"invoice.finalized": "open", "invoice.paid": "paid", "invoice.payment_succeeded": "paid",
 		"payment_intent.created": "requires_payment_method", "charge.succeeded": "succeeded",
 		"payment_intent.succeeded": "succeeded", "checkout.session.completed": "complete",

@@ -101,8 +101,8 @@
 //     lesser plan, of two phases. Stripe stacks a second change onto them, and
 //     the simulator refuses it; before any other change in the portal the
 //     scheduled one has to be cancelled.
-//   - customer.subscription.created already says active. Stripe may send
-//     incomplete first and an update a moment later.
+//   - A subscription made by the API whose payment succeeds at once is active in
+//     customer.subscription.created already, without an update after it.
 //   - State lives in memory and, with a StateFile, in one file that is written
 //     as a whole at every change: fine for development, not for load. Faults and
 //     held deliveries are not in it.

@@ -124,7 +124,8 @@ func TestFaultsOfWebhooks(t *testing.T) {
 	b.waitDelivered(t)
 	require.Equal(t, []string{
 		"customer.subscription.created", "invoice.created", "invoice.created", "invoice.finalized", "charge.succeeded",
-		"invoice.paid", "invoice.payment_succeeded", "checkout.session.completed", "customer.created",
+		"invoice.paid", "invoice.payment_succeeded", "customer.subscription.updated", "checkout.session.completed",
+		"customer.created",
 	}, hook.types())
 	dropped := b.do(t, "GET", "/v1/events?delivery_success=false", "").body["data"].([]any)
 	require.Len(t, dropped, 2)

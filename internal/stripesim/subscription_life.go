@@ -11,14 +11,15 @@ const (
 )
 
 // subscribe starts a subscription with its first invoice and emits both stories
-// in the order of a real checkout. If the payment fails it is incomplete.
+// in the order of a real checkout. Until that is paid on the page, and if the
+// payment fails, it is incomplete.
 func (s *Sim) subscribe(by cause, cust *customer, sub *subscription, onSession bool) *invoice {
 	s.begin(cust, sub)
 	s.subscriptions.add(sub)
 	inv := s.bill(sub, reasonCreate, sub.PeriodStart)
 	inv.AutoAdvance = true
 	failure := s.foresee(cust, inv, onSession)
-	if failure != nil {
+	if failure != nil || onSession && inv.amountDue() > 0 {
 		sub.Status = statusIncomplete
 	}
 	s.emit(by, "customer.subscription.created", renderSubscription(sub), nil)
