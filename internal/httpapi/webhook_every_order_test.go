@@ -63,7 +63,7 @@ var stories = []story{
 		chapters: []chapter{{after: 10 * day, checked: true, uses: 1234, happens: checksOut("pro"), webhooks: planChange}},
 	},
 	{
-		name: "downgrade", tellings: 0, tier: "starter", credits: credits{77, 250_000 - 1234, 250_000 - 1234 - 77},
+		name: "downgrade", tellings: 185, tier: "starter", credits: credits{77, 250_000 - 1234, 250_000 - 1234 - 77},
 		before: subscribed("pro"),
 		chapters: []chapter{
 			{after: 10 * day, checked: true, uses: 1234, happens: checksOut("starter"), webhooks: planChange[1:2]},
