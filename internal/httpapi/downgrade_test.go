@@ -167,7 +167,7 @@ func TestDowngradeThatIsNotPaid(t *testing.T) {
 	require.NoError(t, w.sim.SetCard(customerID, stripesim.Card{Outcome: stripesim.Succeeds}))
 	w.atStripe("POST", "/v1/invoices/"+w.latestInvoice(customerID)+"/pay", nil)
 	w.delivered()
-	require.Equal(t, credits{0, 50_000, 50_000}, w.subscription(c).Credits)
+	require.Equal(t, credits{0, 250_000, 250_000}, w.subscription(c).Credits, "with what is carried over")
 }
 
 // In the Dashboard, and with a portal that was never set up for it, a downgrade may still take effect at once.

@@ -67,8 +67,9 @@ var stories = []story{
 		before: subscribed("pro"),
 		chapters: []chapter{
 			{after: 10 * day, checked: true, uses: 1234, happens: checksOut("starter"), webhooks: planChange[1:2]},
-			{after: 21 * day, happens: nothingHappens, webhooks: planChange[:2]},
-			{after: 61 * time.Minute, uses: 77, happens: nothingHappens, webhooks: planChange[2:]},
+			// The advance is that of the plan that is known when the month's first credits are used: here nobody knows better yet.
+			{after: 21 * day, uses: 77, happens: nothingHappens, webhooks: planChange[:2]},
+			{after: 61 * time.Minute, happens: nothingHappens, webhooks: planChange[2:]},
 		},
 	},
 	{
