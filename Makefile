@@ -5,7 +5,7 @@ SHELL := bash
 TOOLS := tools/bin
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
 
 run: ## Start Keymeter with a private Postgres and a Stripe simulator on http://127.0.0.1:8080
 	@scripts/run
@@ -26,7 +26,7 @@ bench: ## Measure beside baselines; writes docs/benchmarks/latest.md (bench-scal
 bench-scale: ## Measure reads and memory at 1,000,000 keys and 10,000,000 events, for about ten minutes
 	go run ./bench -scale -out docs/benchmarks/scale.md
 
-generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
+generate: $(TOOLS)/.built ## Write gen/ and the SDK for Go from openapi.yaml and db/
 	$(TOOLS)/oapi-codegen -config tools/oapi-server.yaml openapi.yaml
 	$(TOOLS)/oapi-codegen -config tools/oapi-client.yaml openapi.yaml
 	$(TOOLS)/sqlc generate
@@ -34,8 +34,21 @@ generate: $(TOOLS)/.built ## Write gen/ from openapi.yaml and db/
 drift: ## Fail if gen/ or go.mod is not what its sources make
 	scripts/drift
 
+contract: ## Lint openapi.yaml, and fail if it breaks clients of the last release
+	scripts/lint-contract
+	scripts/breaking
+
 test-pages: ## Test /docs and /reference in a Chromium
 	scripts/browser-tests
+
+sdk-go: ## Check the Go client beside a server
+	scripts/sdk-go
+
+sdk-typescript: ## Check the TypeScript client beside a server
+	scripts/sdk-typescript
+
+sdk-check: ## Have other generators make clients of the contract, and run them beside a server
+	scripts/sdk-check
 
 lint: $(TOOLS)/.built ## Run the linters
 	$(TOOLS)/golangci-lint run
@@ -47,4 +60,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift test-pages lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift contract test-pages sdk-go sdk-typescript sdk-check lint fmt

@@ -5,20 +5,14 @@ package api
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"path"
-	"strings"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/labstack/echo/v4"
 	"github.com/oapi-codegen/nullable"
 	"github.com/oapi-codegen/runtime"
@@ -189,18 +183,18 @@ func (e ErrorCode) Valid() bool {
 	}
 }
 
-// Defines values for GrantRequestKind.
+// Defines values for GrantKind.
 const (
-	GrantRequestKindAdjustment  GrantRequestKind = "adjustment"
-	GrantRequestKindPromotional GrantRequestKind = "promotional"
+	GrantKindAdjustment  GrantKind = "adjustment"
+	GrantKindPromotional GrantKind = "promotional"
 )
 
-// Valid indicates whether the value is a known member of the GrantRequestKind enum.
-func (e GrantRequestKind) Valid() bool {
+// Valid indicates whether the value is a known member of the GrantKind enum.
+func (e GrantKind) Valid() bool {
 	switch e {
-	case GrantRequestKindAdjustment:
+	case GrantKindAdjustment:
 		return true
-	case GrantRequestKindPromotional:
+	case GrantKindPromotional:
 		return true
 	default:
 		return false
@@ -246,24 +240,24 @@ func (e LedgerEntryType) Valid() bool {
 	}
 }
 
-// Defines values for OpenOverageState.
+// Defines values for OverageState.
 const (
-	OpenOverageStateParked   OpenOverageState = "parked"
-	OpenOverageStatePending  OpenOverageState = "pending"
-	OpenOverageStateUnbilled OpenOverageState = "unbilled"
-	OpenOverageStateVoided   OpenOverageState = "voided"
+	OverageStateParked   OverageState = "parked"
+	OverageStatePending  OverageState = "pending"
+	OverageStateUnbilled OverageState = "unbilled"
+	OverageStateVoided   OverageState = "voided"
 )
 
-// Valid indicates whether the value is a known member of the OpenOverageState enum.
-func (e OpenOverageState) Valid() bool {
+// Valid indicates whether the value is a known member of the OverageState enum.
+func (e OverageState) Valid() bool {
 	switch e {
-	case OpenOverageStateParked:
+	case OverageStateParked:
 		return true
-	case OpenOverageStatePending:
+	case OverageStatePending:
 		return true
-	case OpenOverageStateUnbilled:
+	case OverageStateUnbilled:
 		return true
-	case OpenOverageStateVoided:
+	case OverageStateVoided:
 		return true
 	default:
 		return false
@@ -372,18 +366,60 @@ func (e Tier) Valid() bool {
 	}
 }
 
-// Defines values for UsageEventResultStatus.
+// Defines values for UsageBucket.
 const (
-	UsageEventResultStatusRecorded UsageEventResultStatus = "recorded"
-	UsageEventResultStatusRefused  UsageEventResultStatus = "refused"
+	UsageBucketDay  UsageBucket = "day"
+	UsageBucketHour UsageBucket = "hour"
 )
 
-// Valid indicates whether the value is a known member of the UsageEventResultStatus enum.
-func (e UsageEventResultStatus) Valid() bool {
+// Valid indicates whether the value is a known member of the UsageBucket enum.
+func (e UsageBucket) Valid() bool {
 	switch e {
-	case UsageEventResultStatusRecorded:
+	case UsageBucketDay:
 		return true
-	case UsageEventResultStatusRefused:
+	case UsageBucketHour:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageEventStatus.
+const (
+	UsageEventStatusRecorded UsageEventStatus = "recorded"
+	UsageEventStatusRefused  UsageEventStatus = "refused"
+)
+
+// Valid indicates whether the value is a known member of the UsageEventStatus enum.
+func (e UsageEventStatus) Valid() bool {
+	switch e {
+	case UsageEventStatusRecorded:
+		return true
+	case UsageEventStatusRefused:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for UsageGrouping.
+const (
+	UsageGroupingCategory       UsageGrouping = "category"
+	UsageGroupingCategoryAndKey UsageGrouping = "category_and_key"
+	UsageGroupingKey            UsageGrouping = "key"
+	UsageGroupingNone           UsageGrouping = "none"
+)
+
+// Valid indicates whether the value is a known member of the UsageGrouping enum.
+func (e UsageGrouping) Valid() bool {
+	switch e {
+	case UsageGroupingCategory:
+		return true
+	case UsageGroupingCategoryAndKey:
+		return true
+	case UsageGroupingKey:
+		return true
+	case UsageGroupingNone:
 		return true
 	default:
 		return false
@@ -435,49 +471,9 @@ func (e VerifyCode) Valid() bool {
 	}
 }
 
-// Defines values for GetUsageTimeseriesParamsBucket.
-const (
-	GetUsageTimeseriesParamsBucketDay  GetUsageTimeseriesParamsBucket = "day"
-	GetUsageTimeseriesParamsBucketHour GetUsageTimeseriesParamsBucket = "hour"
-)
-
-// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsBucket enum.
-func (e GetUsageTimeseriesParamsBucket) Valid() bool {
-	switch e {
-	case GetUsageTimeseriesParamsBucketDay:
-		return true
-	case GetUsageTimeseriesParamsBucketHour:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for GetUsageTimeseriesParamsGroupBy.
-const (
-	GetUsageTimeseriesParamsGroupByCategory       GetUsageTimeseriesParamsGroupBy = "category"
-	GetUsageTimeseriesParamsGroupByCategoryAndKey GetUsageTimeseriesParamsGroupBy = "category_and_key"
-	GetUsageTimeseriesParamsGroupByKey            GetUsageTimeseriesParamsGroupBy = "key"
-	GetUsageTimeseriesParamsGroupByNone           GetUsageTimeseriesParamsGroupBy = "none"
-)
-
-// Valid indicates whether the value is a known member of the GetUsageTimeseriesParamsGroupBy enum.
-func (e GetUsageTimeseriesParamsGroupBy) Valid() bool {
-	switch e {
-	case GetUsageTimeseriesParamsGroupByCategory:
-		return true
-	case GetUsageTimeseriesParamsGroupByCategoryAndKey:
-		return true
-	case GetUsageTimeseriesParamsGroupByKey:
-		return true
-	case GetUsageTimeseriesParamsGroupByNone:
-		return true
-	default:
-		return false
-	}
-}
-
 // Account A customer of yours.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","email":"billing@acme.test","externalId":"customer-42","id":"acct_abc123","name":"Acme","status":"active","stripeCustomerId":null,"tier":"free"}
 type Account struct {
 	// CreatedAt When the account was created.
 	CreatedAt time.Time `json:"createdAt"`
@@ -499,12 +495,16 @@ type Account struct {
 	Name Name `json:"name"`
 
 	// Status Whether the account's keys are accepted.
+	//
+	// Examples: active
 	Status AccountStatus `json:"status"`
 
 	// StripeCustomerID The account's customer at Stripe. Null for an account that never paid.
 	StripeCustomerID *string `json:"stripeCustomerId"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 }
 
@@ -514,6 +514,8 @@ type Account struct {
 type AccountID = string
 
 // AccountList A page of accounts.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type AccountList struct {
 	// Data The accounts, newest first.
 	Data []Account `json:"data"`
@@ -526,15 +528,21 @@ type AccountList struct {
 }
 
 // AccountRateLimit A limit of an account's rate of requests.
+//
+// Examples: {"rateLimit":{"requests":600,"windowSeconds":60}}
 type AccountRateLimit struct {
 	// RateLimit The limit. `null` is none.
 	RateLimit *RateLimit `json:"rateLimit"`
 }
 
 // AccountStatus Whether the account's keys are accepted.
+//
+// Examples: active
 type AccountStatus string
 
 // Alert A threshold that was passed.
+//
+// Examples: {"limit":200000,"percent":50,"raisedAt":"2026-03-21T12:00:00Z","used":101200}
 type Alert struct {
 	// Limit Credits of the period then.
 	Limit int64 `json:"limit"`
@@ -550,12 +558,16 @@ type Alert struct {
 }
 
 // AlertThresholds When alerts are raised.
+//
+// Examples: {"percents":[75,90,100]}
 type AlertThresholds struct {
 	// Percents Percentages of a period's credits, each once. `null` is the catalogue's.
 	Percents []int32 `json:"percents"`
 }
 
 // Alerts The alerts of the current billing period.
+//
+// Examples: {"percents":[50,80,100],"raised":[]}
 type Alerts struct {
 	// Percents The percentages at which alerts are raised.
 	Percents []int32 `json:"percents"`
@@ -565,6 +577,8 @@ type Alerts struct {
 }
 
 // BillingProblems What billing could not do.
+//
+// Examples: {"duplicateSubscriptions":0,"events":[],"failingEvents":0,"overage":[],"parkedOverage":0,"pendingOverage":0}
 type BillingProblems struct {
 	// DuplicateSubscriptions How many second subscriptions were ever found. They are cancelled and refunded.
 	DuplicateSubscriptions int64 `json:"duplicateSubscriptions"`
@@ -586,9 +600,13 @@ type BillingProblems struct {
 }
 
 // Category What credits are spent on.
+//
+// Examples: tts
 type Category string
 
 // CheckoutRequest What to subscribe to, and where to return to.
+//
+// Examples: {"cancelUrl":"https://yourapp.com/billing/cancel","successUrl":"https://yourapp.com/billing/success","tier":"pro"}
 type CheckoutRequest struct {
 	// CancelURL Redirect URL on cancellation.
 	CancelURL string `json:"cancelUrl"`
@@ -597,10 +615,14 @@ type CheckoutRequest struct {
 	SuccessURL string `json:"successUrl"`
 
 	// Tier A plan that is sold through Checkout.
+	//
+	// Examples: pro
 	Tier PaidTier `json:"tier"`
 }
 
 // CheckoutSession Where to send the user.
+//
+// Examples: {"sessionId":"cs_live_abc123","url":"https://checkout.stripe.com/c/pay/..."}
 type CheckoutSession struct {
 	// SessionID The id of the Checkout session (`cs_...`) or, for a change of plan, of the portal session (`bps_...`).
 	SessionID string `json:"sessionId"`
@@ -611,11 +633,15 @@ type CheckoutSession struct {
 
 // Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
 // `byok` it counts as a request and costs 0.
+//
+// Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 type Cost struct {
-	// Byok The customer's own provider key was used.
+	// Byok The customer's own provider key was used. Not, if left out.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it costs.
@@ -632,6 +658,8 @@ type Cost struct {
 }
 
 // CreateAccountRequest An account to create.
+//
+// Examples: {"email":"billing@acme.test","externalId":"customer-42","name":"Acme"}
 type CreateAccountRequest struct {
 	// Email Where Stripe sends invoices to.
 	Email *string `json:"email,omitempty"`
@@ -648,26 +676,32 @@ type CreateAccountRequest struct {
 }
 
 // CreateKeyRequest A key to create.
+//
+// Examples: {"creditLimit":5000,"expiresInDays":90,"name":"Production Key","scopes":["tts","stt"]}
 type CreateKeyRequest struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
-	AllowedIps []string `json:"allowedIps,omitempty"`
+	AllowedIps []IPRange `json:"allowedIps,omitempty"`
 
 	// CreditLimit Credits that the key may spend in a billing period. No limit of its own, if left out.
 	CreditLimit *int64 `json:"creditLimit,omitempty"`
 
-	// Enabled Whether the key is accepted.
+	// Enabled Whether the key is accepted. It is, if left out.
 	Enabled *bool `json:"enabled,omitempty"`
 
 	// ExpiresInDays Days until expiry. No expiry if omitted.
 	ExpiresInDays *int32 `json:"expiresInDays,omitempty"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
-	// Name Key name. No control characters.
+	// Name Key name, `Default` if left out. No control characters.
 	Name *string `json:"name,omitempty"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Scopes What the key may be used for. Everything, if left out.
@@ -675,6 +709,8 @@ type CreateKeyRequest struct {
 }
 
 // CreatedKey A key that was just created, with its raw value.
+//
+// Examples: {"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","key":"plabs_sk_live_abc123...","message":"Save this key - it will not be shown again.","name":"Production Key"}
 type CreatedKey struct {
 	// ExpiresAt When the key stops working. Null if it does not expire.
 	ExpiresAt *time.Time `json:"expiresAt"`
@@ -697,6 +733,8 @@ type CreatedKey struct {
 }
 
 // Credits Credits of the current billing period.
+//
+// Examples: {"limit":200000,"remaining":187500,"used":12500}
 type Credits struct {
 	// Limit Credits that are usable in this period without overage.
 	Limit int64 `json:"limit"`
@@ -711,7 +749,10 @@ type Credits struct {
 	Used int64 `json:"used"`
 }
 
-// ErrorCode What went wrong, stable and for machines to read.
+// ErrorCode What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+// know by its status. The examples of an operation's answers are the codes that each may have.
+//
+// Examples: key_not_found
 type ErrorCode string
 
 // ExternalID Your own id for the account.
@@ -720,6 +761,8 @@ type ErrorCode string
 type ExternalID = string
 
 // FailingEvent A Stripe event that could not be handled yet.
+//
+// Examples: {"attempts":3,"customerId":"cus_abc123","error":"billing_unavailable: The billing provider can't be reached right now. Try again.","id":"evt_1","nextAttemptAt":"2026-04-21T00:00:35Z","receivedAt":"2026-04-21T00:00:00Z","type":"invoice.paid"}
 type FailingEvent struct {
 	// Attempts How often it was tried.
 	Attempts int32 `json:"attempts"`
@@ -744,6 +787,8 @@ type FailingEvent struct {
 }
 
 // FieldError What is wrong with a field.
+//
+// Examples: {"field":"expiresInDays","message":"must be at most 365"}
 type FieldError struct {
 	// Field The field, parameter or header.
 	Field string `json:"field"`
@@ -752,7 +797,14 @@ type FieldError struct {
 	Message string `json:"message"`
 }
 
+// GrantKind What the credits are for. An adjustment may be negative.
+//
+// Examples: promotional
+type GrantKind string
+
 // GrantRequest Credits to give or, as an adjustment, to take away.
+//
+// Examples: {"credits":5000,"expiresAt":"2026-06-30T00:00:00Z","kind":"promotional","reason":"Welcome"}
 type GrantRequest struct {
 	// Credits How many. Not 0.
 	Credits int64 `json:"credits"`
@@ -760,19 +812,22 @@ type GrantRequest struct {
 	// ExpiresAt When they expire. Never, if left out.
 	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
 
-	// Kind What they are for. An adjustment may be negative.
-	Kind GrantRequestKind `json:"kind"`
+	// Kind What the credits are for. An adjustment may be negative.
+	//
+	// Examples: promotional
+	Kind GrantKind `json:"kind"`
 
 	// Reason Why, for people to read. The customer sees it.
 	Reason string `json:"reason"`
 }
 
-// GrantRequestKind What they are for. An adjustment may be negative.
-type GrantRequestKind string
-
 // Granted What was done.
+//
+// Examples: {"balance":{"limit":205000,"remaining":196500,"used":8500},"credits":5000}
 type Granted struct {
 	// Balance Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Balance Credits `json:"balance"`
 
 	// Credits Credits that were given; negative if they were taken away.
@@ -780,18 +835,31 @@ type Granted struct {
 }
 
 // Health The state of the process.
+//
+// Examples: {"status":"ok"}
 type Health struct {
 	// Status Always ok.
+	//
+	// Examples: ok
 	Status HealthStatus `json:"status"`
 }
 
 // HealthStatus Always ok.
+//
+// Examples: ok
 type HealthStatus string
 
+// IPRange An address, or a network (CIDR).
+//
+// Examples: 203.0.113.0/24
+type IPRange = string
+
 // Key A key, without its raw value.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","creditLimit":5000,"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","lastUsedAt":null,"name":"Production Key","prefix":"plabs_sk_live_abc1...","rateLimit":{"requests":100,"windowSeconds":60},"scopes":["tts","stt"]}
 type Key struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Any, if left out.
-	AllowedIps []string `json:"allowedIps,omitempty"`
+	AllowedIps []IPRange `json:"allowedIps,omitempty"`
 
 	// CreatedAt When the key was created.
 	CreatedAt time.Time `json:"createdAt"`
@@ -814,6 +882,8 @@ type Key struct {
 	LastUsedAt *time.Time `json:"lastUsedAt"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// Name A name for people to read. No control characters.
@@ -825,6 +895,8 @@ type Key struct {
 	Prefix string `json:"prefix"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Scopes What the key may be used for. Everything, if left out.
@@ -837,6 +909,8 @@ type Key struct {
 type KeyID = string
 
 // KeyList A page of keys.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type KeyList struct {
 	// Data The keys, newest first.
 	Data []Key `json:"data"`
@@ -849,6 +923,8 @@ type KeyList struct {
 }
 
 // LedgerEntry An entry of the ledger.
+//
+// Examples: {"amount":"40.00","at":"2026-04-21T12:00:00Z","cause":"sub_abc123","credits":50000,"id":"ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","period":3,"type":"overage","unitPrice":"0.0008"}
 type LedgerEntry struct {
 	// Amount Of overage: dollars, exact, before it is rounded to a cent on the invoice.
 	//
@@ -870,7 +946,7 @@ type LedgerEntry struct {
 	// GrantID The grant that a loss takes from.
 	GrantID *string `json:"grantId,omitempty"`
 
-	// ID The id of the grant, the loss, the overage or the event.
+	// ID The id of the grant, the loss, the overage or the event. Empty for the overage of the current period, which has none yet.
 	ID string `json:"id"`
 
 	// Period The ordinal of the billing period.
@@ -880,6 +956,8 @@ type LedgerEntry struct {
 	Reason *string `json:"reason,omitempty"`
 
 	// Type What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+	//
+	// Examples: grant
 	Type LedgerEntryType `json:"type"`
 
 	// UnitPrice Of overage: dollars a credit, exact.
@@ -889,9 +967,13 @@ type LedgerEntry struct {
 }
 
 // LedgerEntryType What an entry does; `grant` gives credits, `loss` takes unused ones away, `usage` uses, `overage` bills what was used beyond the grants.
+//
+// Examples: grant
 type LedgerEntryType string
 
 // LedgerPage A page of a ledger.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type LedgerPage struct {
 	// Data The entries, the latest first.
 	Data []LedgerEntry `json:"data"`
@@ -904,6 +986,8 @@ type LedgerPage struct {
 }
 
 // Metadata Whatever you want to keep with the key. Services get it with each verify.
+//
+// Examples: {"team":"research"}
 type Metadata map[string]string
 
 // Name A name for people to read. No control characters.
@@ -912,9 +996,13 @@ type Metadata map[string]string
 type Name = string
 
 // OpenOverage Overage that is not on an invoice.
+//
+// Examples: {"accountId":"acct_abc123","amountCents":4000,"attempts":0,"credits":50000,"id":"ovg_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","periodEnd":"2026-04-21T00:00:00Z","periodStart":"2026-03-21T00:00:00Z","state":"pending","subscriptionId":"sub_abc123"}
 type OpenOverage struct {
-	// AccountID The account that used it.
-	AccountID string `json:"accountId"`
+	// AccountID An account's id.
+	//
+	// Examples: acct_abc123
+	AccountID AccountID `json:"accountId"`
 
 	// AmountCents What they cost, in cents.
 	AmountCents int64 `json:"amountCents"`
@@ -937,20 +1025,28 @@ type OpenOverage struct {
 	// PeriodStart When its billing period began.
 	PeriodStart time.Time `json:"periodStart"`
 
-	// State Whether it is tried again, was refused for good, or is of a period without a subscription.
-	State OpenOverageState `json:"state"`
+	// State Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
+	//
+	// Examples: parked
+	State OverageState `json:"state"`
 
 	// SubscriptionID The subscription that it is billed to. Left out if there was none.
 	SubscriptionID *string `json:"subscriptionId,omitempty"`
 }
 
-// OpenOverageState Whether it is tried again, was refused for good, or is of a period without a subscription.
-type OpenOverageState string
+// OverageState Whether it is tried again, was refused for good, is on an invoice that was voided, or is of a period without a subscription.
+//
+// Examples: parked
+type OverageState string
 
 // PaidTier A plan that is sold through Checkout.
+//
+// Examples: pro
 type PaidTier string
 
 // Plan What the tier includes.
+//
+// Examples: {"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008}
 type Plan struct {
 	// CarryoverMonths For how many more months unused credits stay usable.
 	CarryoverMonths int32 `json:"carryoverMonths"`
@@ -963,20 +1059,30 @@ type Plan struct {
 }
 
 // PortalRequest Where the portal's link back leads to.
+//
+// Examples: {"returnUrl":"https://yourapp.com/billing"}
 type PortalRequest struct {
 	// ReturnURL An absolute URL, under the rules of `successUrl`. Without it, the operator's setting.
 	ReturnURL *string `json:"returnUrl,omitempty"`
 }
 
 // PortalSession Where to send the user.
+//
+// Examples: {"url":"https://billing.stripe.com/p/session/..."}
 type PortalSession struct {
 	// URL Redirect the user here.
 	URL string `json:"url"`
 }
 
 // Problem An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Problem struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
+	//
+	// Examples: key_not_found
 	Code ErrorCode `json:"code"`
 
 	// Detail What went wrong, for people to read.
@@ -999,6 +1105,8 @@ type Problem struct {
 }
 
 // RateLimit At most so many requests in each window.
+//
+// Examples: {"requests":100,"windowSeconds":60}
 type RateLimit struct {
 	// Requests Requests in a window.
 	Requests int32 `json:"requests"`
@@ -1008,11 +1116,15 @@ type RateLimit struct {
 }
 
 // RecordedEvent An event as it stands in the ledger.
+//
+// Examples: {"byok":false,"category":"tts","credits":94,"id":"req_8c1f2a","keyId":"key_abc123","late":false,"occurredAt":"2026-03-21T12:00:00Z","provider":"cartesia","quantity":1200,"recordedAt":"2026-03-21T12:00:01Z"}
 type RecordedEvent struct {
 	// Byok The customer's own provider key was used.
 	Byok bool `json:"byok"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it cost. Negative for a correction.
@@ -1049,6 +1161,8 @@ type RecordedEvent struct {
 }
 
 // RecordedEventList A page of events.
+//
+// Examples: {"data":[],"hasMore":false,"nextCursor":null}
 type RecordedEventList struct {
 	// Data The events, newest first.
 	Data []RecordedEvent `json:"data"`
@@ -1061,6 +1175,8 @@ type RecordedEventList struct {
 }
 
 // Reservation Credits that are held, or were.
+//
+// Examples: {"accountId":"acct_abc123","category":"llm","credits":0,"eventId":"call_77","expiresAt":"2026-03-21T12:10:00Z","held":500,"id":"rsv_abc123","keyId":"key_abc123","state":"held","uncollected":0}
 type Reservation struct {
 	// AccountID An account's id.
 	//
@@ -1068,6 +1184,8 @@ type Reservation struct {
 	AccountID AccountID `json:"accountId"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What was charged. 0 until it is settled.
@@ -1092,22 +1210,28 @@ type Reservation struct {
 	// Examples: key_abc123
 	KeyID *KeyID `json:"keyId,omitempty"`
 
-	// State What became of it. An expired one holds nothing any more, and can still be settled.
+	// State What became of a reservation. An expired one holds nothing any more, and can still be settled.
+	//
+	// Examples: held
 	State ReservationState `json:"state"`
 
 	// Uncollected What the work cost beyond what the plan or the key's limit allowed, and was not charged.
 	Uncollected int64 `json:"uncollected"`
 }
 
-// ReservationState What became of it. An expired one holds nothing any more, and can still be settled.
-type ReservationState string
-
 // ReservationID A reservation's id.
 //
 // Examples: rsv_abc123
 type ReservationID = string
 
+// ReservationState What became of a reservation. An expired one holds nothing any more, and can still be settled.
+//
+// Examples: held
+type ReservationState string
+
 // ReserveRequest Credits to hold for work whose cost is known at its end. Name either the key or the account.
+//
+// Examples: {"category":"llm","credits":500,"eventId":"call_77","keyId":"key_abc123","ttlSeconds":600}
 type ReserveRequest struct {
 	// AccountID An account's id.
 	//
@@ -1115,6 +1239,8 @@ type ReserveRequest struct {
 	AccountID *AccountID `json:"accountId,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits How many to hold at most.
@@ -1128,11 +1254,13 @@ type ReserveRequest struct {
 	// Examples: key_abc123
 	KeyID *KeyID `json:"keyId,omitempty"`
 
-	// TTLSeconds After so long the hold frees itself.
+	// TTLSeconds After so long the hold frees itself. 300, if left out.
 	TTLSeconds *int32 `json:"ttlSeconds,omitempty"`
 }
 
 // Reversal A correction, which is an event of its own.
+//
+// Examples: {"credits":94,"duplicate":false,"id":"reversal:req_8c1f2a","reverses":"req_8c1f2a"}
 type Reversal struct {
 	// Credits How many credits were given back.
 	Credits int64 `json:"credits"`
@@ -1148,6 +1276,8 @@ type Reversal struct {
 }
 
 // ReversalRequest Which account's event to reverse.
+//
+// Examples: {"accountId":"acct_abc123"}
 type ReversalRequest struct {
 	// AccountID An account's id.
 	//
@@ -1156,13 +1286,17 @@ type ReversalRequest struct {
 }
 
 // RotateKeyRequest How to rotate.
+//
+// Examples: {"overlapSeconds":3600}
 type RotateKeyRequest struct {
 	// OverlapSeconds For how long the old key still works. It ends no later than it would have expired, and both keys share
-	// their limits. 0 is at once.
+	// their limits. 0, or left out, is at once.
 	OverlapSeconds *int32 `json:"overlapSeconds,omitempty"`
 }
 
 // RotatedKey The key that took the old one's place, with its raw value.
+//
+// Examples: {"id":"key_new123","key":"plabs_sk_live_new123...","message":"Save this key - it will not be shown again.","name":"Production Key"}
 type RotatedKey struct {
 	// ID A key's id.
 	//
@@ -1183,17 +1317,25 @@ type RotatedKey struct {
 
 // Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
 // its billing.
+//
+// Examples: tts
 type Scope string
 
 // SetTierRequest A tier to set.
+//
+// Examples: {"tier":"scale"}
 type SetTierRequest struct {
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 }
 
 // SettleRequest What the work cost in the end, under the rules of `Cost`.
+//
+// Examples: {"outputQuantity":3400,"provider":"gpt-4.1","quantity":12000}
 type SettleRequest struct {
-	// Byok The customer's own provider key was used.
+	// Byok The customer's own provider key was used. Not, if left out.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Credits What it cost.
@@ -1210,12 +1352,16 @@ type SettleRequest struct {
 }
 
 // SpendLimit A limit of overage.
+//
+// Examples: {"overageCredits":100000}
 type SpendLimit struct {
 	// OverageCredits Credits beyond the limit in each billing period. `null` is no limit.
 	OverageCredits *int64 `json:"overageCredits"`
 }
 
 // Statement What happened to an account's credits in a billing period.
+//
+// Examples: {"balance":0,"carriedOver":1500,"closed":false,"endsAt":"2026-04-21T12:00:00Z","lines":[],"period":3,"startsAt":"2026-03-21T12:00:00Z","used":{"llm":0,"rag":500,"stt":0,"tts":1000}}
 type Statement struct {
 	// Balance Credits that are left. What is held for reservations is among them.
 	Balance int64 `json:"balance"`
@@ -1239,10 +1385,14 @@ type Statement struct {
 	StartsAt time.Time `json:"startsAt"`
 
 	// Used Credits used, by category. They add up to `credits.used`.
+	//
+	// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 	Used UsageBreakdown `json:"used"`
 }
 
 // StripeEvent An event as Stripe sends it, of any API version. Only what is named here is looked at.
+//
+// Examples: {"id":"evt_1","type":"customer.subscription.updated"}
 type StripeEvent struct {
 	// ID The event's id.
 	ID string `json:"id"`
@@ -1253,23 +1403,33 @@ type StripeEvent struct {
 }
 
 // StripeEventReceipt An acknowledgement.
+//
+// Examples: {"received":true}
 type StripeEventReceipt struct {
 	// Received Always true.
 	Received bool `json:"received"`
 }
 
 // Subscription What the account is subscribed to.
+//
+// Examples: {"credits":{"limit":200000,"remaining":187500,"used":12500},"plan":{"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008},"stripeCustomerId":"cus_abc123","tier":"pro","tierDisplay":"Pro ($99/mo)","tierExpiresAt":"2026-04-21T00:00:00Z"}
 type Subscription struct {
 	// Credits Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Credits Credits `json:"credits"`
 
 	// Plan What the tier includes.
+	//
+	// Examples: {"carryoverMonths":1,"monthlyCredits":200000,"overageRate":0.0008}
 	Plan Plan `json:"plan"`
 
 	// StripeCustomerID The account's customer at Stripe. Null for an account that never paid.
 	StripeCustomerID *string `json:"stripeCustomerId"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier Tier `json:"tier"`
 
 	// TierDisplay The tier for people to read.
@@ -1280,9 +1440,13 @@ type Subscription struct {
 }
 
 // Tier A plan of the catalogue.
+//
+// Examples: pro
 type Tier string
 
 // TopUpRequest How many credits to buy, and where to return to.
+//
+// Examples: {"cancelUrl":"https://yourapp.com/billing/cancel","credits":50000,"successUrl":"https://yourapp.com/billing/success"}
 type TopUpRequest struct {
 	// CancelURL Redirect URL on cancellation.
 	CancelURL string `json:"cancelUrl"`
@@ -1295,6 +1459,8 @@ type TopUpRequest struct {
 }
 
 // UpdateKeyRequest What to change. What is left out stays; null takes a limit away.
+//
+// Examples: {"creditLimit":5000,"expiresAt":null,"scopes":["tts","stt"]}
 type UpdateKeyRequest struct {
 	// AllowedIps Addresses or networks (CIDR) that the key may be used from. Null for any.
 	AllowedIps nullable.Nullable[[]string] `json:"allowedIps,omitempty"`
@@ -1324,11 +1490,17 @@ type UpdateKeyRequest struct {
 }
 
 // Usage What was used in the current billing period.
+//
+// Examples: {"breakdown":{"llm":2000,"rag":500,"stt":2000,"tts":8000},"credits":{"limit":200000,"remaining":187500,"used":12500},"requestCount":3420}
 type Usage struct {
 	// Breakdown Credits used, by category. They add up to `credits.used`.
+	//
+	// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 	Breakdown UsageBreakdown `json:"breakdown"`
 
 	// Credits Credits of the current billing period.
+	//
+	// Examples: {"limit":200000,"remaining":187500,"used":12500}
 	Credits Credits `json:"credits"`
 
 	// RequestCount Usage events in this period, those that cost nothing included.
@@ -1336,6 +1508,8 @@ type Usage struct {
 }
 
 // UsageBreakdown Credits used, by category. They add up to `credits.used`.
+//
+// Examples: {"llm":2000,"rag":500,"stt":2000,"tts":8000}
 type UsageBreakdown struct {
 	// Llm Language models.
 	Llm int64 `json:"llm"`
@@ -1350,18 +1524,27 @@ type UsageBreakdown struct {
 	Tts int64 `json:"tts"`
 }
 
+// UsageBucket How long a bucket of time is, in UTC.
+//
+// Examples: day
+type UsageBucket string
+
 // UsageEvent Something that a customer used. Name either the key that was used or the account, and either `credits` or
 // a `provider` and a `quantity`, which the catalogue prices. With `byok` it counts as a request and costs 0.
+//
+// Examples: {"category":"tts","id":"req_8c1f2a","keyId":"key_abc123","occurredAt":"2026-03-21T12:00:00Z","provider":"cartesia","quantity":1200}
 type UsageEvent struct {
 	// AccountID An account's id.
 	//
 	// Examples: acct_abc123
 	AccountID *AccountID `json:"accountId,omitempty"`
 
-	// Byok The customer's own provider key was used.
+	// Byok The customer's own provider key was used. Not, if left out.
 	Byok *bool `json:"byok,omitempty"`
 
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category Category `json:"category"`
 
 	// Credits What it costs.
@@ -1391,14 +1574,22 @@ type UsageEvent struct {
 }
 
 // UsageEventBatch Several events. Each has its own outcome.
+//
+// Examples: {"events":[{"accountId":"acct_abc123","category":"rag","credits":2,"id":"req_8c1f2b"}]}
 type UsageEventBatch struct {
 	// Events The events, for any accounts.
 	Events []UsageEvent `json:"events"`
 }
 
 // UsageEventResult What became of an event.
+//
+// Examples: {"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}
 type UsageEventResult struct {
-	// Code What went wrong, stable and for machines to read.
+	// Code What went wrong, stable and for machines to read. A later version may have more codes: treat one that you do not
+	// know by its status. The examples of an operation's answers are the codes that each may have.
+	//
+	//
+	// Examples: key_not_found
 	Code *ErrorCode `json:"code,omitempty"`
 
 	// Credits What it cost. 0 if it was refused.
@@ -1413,22 +1604,37 @@ type UsageEventResult struct {
 	// ID The event's id.
 	ID string `json:"id"`
 
-	// Status Whether it is in the ledger.
-	Status UsageEventResultStatus `json:"status"`
+	// Status Whether the event is in the ledger.
+	//
+	// Examples: recorded
+	Status UsageEventStatus `json:"status"`
 }
 
-// UsageEventResultStatus Whether it is in the ledger.
-type UsageEventResultStatus string
-
 // UsageEventResults What became of the events.
+//
+// Examples: {"results":[{"credits":94,"duplicate":false,"id":"req_8c1f2a","status":"recorded"}]}
 type UsageEventResults struct {
 	// Results One for each event, in the order sent.
 	Results []UsageEventResult `json:"results"`
 }
 
+// UsageEventStatus Whether the event is in the ledger.
+//
+// Examples: recorded
+type UsageEventStatus string
+
+// UsageGrouping What is told apart within a bucket of time.
+//
+// Examples: category
+type UsageGrouping string
+
 // UsagePoint What was used in a bucket of time.
+//
+// Examples: {"category":"tts","credits":8000,"requests":1200,"start":"2026-03-21T00:00:00Z"}
 type UsagePoint struct {
 	// Category What credits are spent on.
+	//
+	// Examples: tts
 	Category *Category `json:"category,omitempty"`
 
 	// Credits Credits used. Corrections count against the hour in which they were made.
@@ -1445,18 +1651,27 @@ type UsagePoint struct {
 }
 
 // UsageTimeseries Usage over time. Buckets in which nothing was used are left out.
+//
+// Examples: {"data":[{"category":"tts","credits":8000,"requests":1200,"start":"2026-03-21T00:00:00Z"}]}
 type UsageTimeseries struct {
 	// Data The points, oldest first.
 	Data []UsagePoint `json:"data"`
 }
 
 // VerifyCode Whether the key may be used, and if not, why.
+//
+// Examples: valid
 type VerifyCode string
 
 // VerifyKeyRequest A customer's key, and what they want to do with it.
+//
+// Examples: {"cost":{"category":"tts","provider":"cartesia","quantity":1200},"eventId":"req_8c1f2a","key":"plabs_sk_live_abc123..."}
 type VerifyKeyRequest struct {
 	// Cost What something costs: either `credits`, or a `provider` and a `quantity`, which the catalogue prices. With
 	// `byok` it counts as a request and costs 0.
+	//
+	//
+	// Examples: {"category":"tts","provider":"cartesia","quantity":1200}
 	Cost *Cost `json:"cost,omitempty"`
 
 	// EventID Your id for the event that the cost becomes, unique in its account for ever. Send the same one again when
@@ -1471,10 +1686,15 @@ type VerifyKeyRequest struct {
 
 	// Scope What a key may be used for: a category of usage, managing the account's keys, reading its usage, or managing
 	// its billing.
+	//
+	//
+	// Examples: tts
 	Scope *Scope `json:"scope,omitempty"`
 }
 
 // VerifyKeyResult The verdict. `valid` and `code` are always there. `not_found` says nothing more. A refusal has spent nothing.
+//
+// Examples: {"accountId":"acct_abc123","code":"credits_exhausted","keyId":"key_abc123","tier":"free","valid":false}
 type VerifyKeyResult struct {
 	// AccountID An account's id.
 	//
@@ -1482,6 +1702,8 @@ type VerifyKeyResult struct {
 	AccountID *AccountID `json:"accountId,omitempty"`
 
 	// Code Whether the key may be used, and if not, why.
+	//
+	// Examples: valid
 	Code VerifyCode `json:"code"`
 
 	// CreditLimit The key's own limit in a billing period. Left out if it has none.
@@ -1508,9 +1730,13 @@ type VerifyKeyResult struct {
 	KeyRemaining *int64 `json:"keyRemaining,omitempty"`
 
 	// Metadata Whatever you want to keep with the key. Services get it with each verify.
+	//
+	// Examples: {"team":"research"}
 	Metadata *Metadata `json:"metadata,omitempty"`
 
 	// RateLimit At most so many requests in each window.
+	//
+	// Examples: {"requests":100,"windowSeconds":60}
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 
 	// Remaining Credits that are left to the account before its cap or overage, as committed. Only with a cost.
@@ -1523,6 +1749,8 @@ type VerifyKeyResult struct {
 	Scopes []Scope `json:"scopes,omitempty"`
 
 	// Tier A plan of the catalogue.
+	//
+	// Examples: pro
 	Tier *Tier `json:"tier,omitempty"`
 
 	// Valid Whether the key may be used.
@@ -1533,6 +1761,8 @@ type VerifyKeyResult struct {
 type AccountIDInPath = string
 
 // ByCategory What credits are spent on.
+//
+// Examples: tts
 type ByCategory = Category
 
 // ByKey A key's id.
@@ -1558,77 +1788,195 @@ type ReservationIDInPath = string
 // To defines model for To.
 type To = time.Time
 
+// AccountExists An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type AccountExists = Problem
+
 // AccountFound A customer of yours.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","email":"billing@acme.test","externalId":"customer-42","id":"acct_abc123","name":"Acme","status":"active","stripeCustomerId":null,"tier":"free"}
 type AccountFound = Account
 
 // AccountNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type AccountNotFound = Problem
 
 // AlertsFound The alerts of the current billing period.
+//
+// Examples: {"percents":[50,80,100],"raised":[]}
 type AlertsFound = Alerts
 
 // BadRequest An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type BadRequest = Problem
 
+// BadStripeEvent An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type BadStripeEvent = Problem
+
+// BillingNotReady An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type BillingNotReady = Problem
+
 // BillingUnavailable An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type BillingUnavailable = Problem
 
-// Conflict An RFC 9457 problem document.
-type Conflict = Problem
+// CheckoutConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type CheckoutConflict = Problem
+
+// CostConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type CostConflict = Problem
 
 // CreditsExhausted An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type CreditsExhausted = Problem
 
 // EventConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type EventConflict = Problem
 
 // EventNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type EventNotFound = Problem
 
 // Forbidden An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Forbidden = Problem
 
 // Healthy The state of the process.
+//
+// Examples: {"status":"ok"}
 type Healthy = Health
 
+// IdempotencyInProgress An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type IdempotencyInProgress = Problem
+
 // IdempotencyKeyReused An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type IdempotencyKeyReused = Problem
 
 // InternalError An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type InternalError = Problem
 
 // KeyFound A key, without its raw value.
+//
+// Examples: {"createdAt":"2026-03-21T00:00:00Z","creditLimit":5000,"expiresAt":"2026-06-21T00:00:00Z","id":"key_abc123","lastUsedAt":null,"name":"Production Key","prefix":"plabs_sk_live_abc1...","rateLimit":{"requests":100,"windowSeconds":60},"scopes":["tts","stt"]}
 type KeyFound = Key
 
 // KeyNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type KeyNotFound = Problem
 
+// KeyOrAccountNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type KeyOrAccountNotFound = Problem
+
+// NoBillingAccount An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type NoBillingAccount = Problem
+
+// OverageNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type OverageNotFound = Problem
+
+// OverageNotParked An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type OverageNotParked = Problem
+
 // PayloadTooLarge An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type PayloadTooLarge = Problem
 
 // PeriodNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type PeriodNotFound = Problem
 
 // ReservationConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type ReservationConflict = Problem
 
 // ReservationFound Credits that are held, or were.
+//
+// Examples: {"accountId":"acct_abc123","category":"llm","credits":0,"eventId":"call_77","expiresAt":"2026-03-21T12:10:00Z","held":500,"id":"rsv_abc123","keyId":"key_abc123","state":"held","uncollected":0}
 type ReservationFound = Reservation
 
 // ReservationNotFound An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type ReservationNotFound = Problem
 
+// ReservationSettled An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type ReservationSettled = Problem
+
+// RotationConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type RotationConflict = Problem
+
 // SpendLimitFound A limit of overage.
+//
+// Examples: {"overageCredits":100000}
 type SpendLimitFound = SpendLimit
 
+// TierManagedByStripe An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type TierManagedByStripe = Problem
+
+// TopUpConflict An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type TopUpConflict = Problem
+
 // Unauthorized An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Unauthorized = Problem
 
 // Unavailable An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type Unavailable = Problem
 
 // UnsupportedMediaType An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
 type UnsupportedMediaType = Problem
+
+// WrongCredential An RFC 9457 problem document.
+//
+// Examples: {"code":"key_not_found","detail":"There is no such key.","requestId":"req_01JA2Z3V4W5X6Y7Z8A9B0C1D2E","status":404,"title":"Not Found","type":"urn:keymeter:problem:key_not_found"}
+type WrongCredential = Problem
 
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
@@ -1636,7 +1984,7 @@ type ListAccountsParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor An account id, as in `nextCursor` of the page before. The page starts after this account.
-	Cursor *AccountID `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// ExternalID Only the account with this id of yours.
 	ExternalID *ExternalID `form:"externalId,omitempty" json:"externalId,omitempty"`
@@ -1724,7 +2072,7 @@ type ListKeysParams struct {
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor A key id, as in `nextCursor` of the page before. The page starts after this key.
-	Cursor *KeyID `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
 // CreateKeyParams defines parameters for CreateKey.
@@ -1824,10 +2172,10 @@ type GetUsageTimeseriesParams struct {
 	To *To `form:"to,omitempty" json:"to,omitempty"`
 
 	// Bucket How long a bucket is.
-	Bucket *GetUsageTimeseriesParamsBucket `form:"bucket,omitempty" json:"bucket,omitempty"`
+	Bucket *UsageBucket `form:"bucket,omitempty" json:"bucket,omitempty"`
 
 	// GroupBy What to tell apart within a bucket.
-	GroupBy *GetUsageTimeseriesParamsGroupBy `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+	GroupBy *UsageGrouping `form:"groupBy,omitempty" json:"groupBy,omitempty"`
 
 	// KeyID Only usage of this key.
 	KeyID *ByKey `form:"keyId,omitempty" json:"keyId,omitempty"`
@@ -1835,12 +2183,6 @@ type GetUsageTimeseriesParams struct {
 	// Category Only usage of this category.
 	Category *ByCategory `form:"category,omitempty" json:"category,omitempty"`
 }
-
-// GetUsageTimeseriesParamsBucket defines parameters for GetUsageTimeseries.
-type GetUsageTimeseriesParamsBucket string
-
-// GetUsageTimeseriesParamsGroupBy defines parameters for GetUsageTimeseries.
-type GetUsageTimeseriesParamsGroupBy string
 
 // ReceiveStripeEventParams defines parameters for ReceiveStripeEvent.
 type ReceiveStripeEventParams struct {
@@ -3163,47 +3505,49 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 		Handler: si,
 	}
 
+	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
+	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
+	router.GET(options.BaseURL+"/v1/accounts", wrapper.ListAccounts, options.OperationMiddlewares["listAccounts"]...)
+	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
+	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
+	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
+	router.PUT(options.BaseURL+"/v1/accounts/:accountId/rate-limit", wrapper.SetAccountRateLimit, options.OperationMiddlewares["setAccountRateLimit"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/resume", wrapper.ResumeAccount, options.OperationMiddlewares["resumeAccount"]...)
+	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
+	router.PUT(options.BaseURL+"/v1/accounts/:accountId/tier", wrapper.SetAccountTier, options.OperationMiddlewares["setAccountTier"]...)
+	router.GET(options.BaseURL+"/v1/billing/alerts", wrapper.GetAlerts, options.OperationMiddlewares["getAlerts"]...)
+	router.PUT(options.BaseURL+"/v1/billing/alerts", wrapper.SetAlerts, options.OperationMiddlewares["setAlerts"]...)
+	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
+	router.POST(options.BaseURL+"/v1/billing/overage/:overageId/retry", wrapper.RetryOverage, options.OperationMiddlewares["retryOverage"]...)
+	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
+	router.GET(options.BaseURL+"/v1/billing/problems", wrapper.GetBillingProblems, options.OperationMiddlewares["getBillingProblems"]...)
+	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
+	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
+	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
+	router.POST(options.BaseURL+"/v1/billing/topup", wrapper.CreateTopUp, options.OperationMiddlewares["createTopUp"]...)
 	router.GET(options.BaseURL+"/v1/keys", wrapper.ListKeys, options.OperationMiddlewares["listKeys"]...)
 	router.POST(options.BaseURL+"/v1/keys", wrapper.CreateKey, options.OperationMiddlewares["createKey"]...)
 	router.DELETE(options.BaseURL+"/v1/keys/:keyId", wrapper.RevokeKey, options.OperationMiddlewares["revokeKey"]...)
 	router.GET(options.BaseURL+"/v1/keys/:keyId", wrapper.GetKey, options.OperationMiddlewares["getKey"]...)
 	router.PATCH(options.BaseURL+"/v1/keys/:keyId", wrapper.UpdateKey, options.OperationMiddlewares["updateKey"]...)
-	router.POST(options.BaseURL+"/v1/keys/verify", wrapper.VerifyKey, options.OperationMiddlewares["verifyKey"]...)
 	router.POST(options.BaseURL+"/v1/keys/:keyId/rotate", wrapper.RotateKey, options.OperationMiddlewares["rotateKey"]...)
+	router.POST(options.BaseURL+"/v1/keys/verify", wrapper.VerifyKey, options.OperationMiddlewares["verifyKey"]...)
 	router.GET(options.BaseURL+"/v1/usage", wrapper.GetUsage, options.OperationMiddlewares["getUsage"]...)
 	router.GET(options.BaseURL+"/v1/usage/events", wrapper.ListUsageEvents, options.OperationMiddlewares["listUsageEvents"]...)
 	router.POST(options.BaseURL+"/v1/usage/events", wrapper.RecordUsage, options.OperationMiddlewares["recordUsage"]...)
 	router.POST(options.BaseURL+"/v1/usage/events/:eventId/reversal", wrapper.ReverseUsage, options.OperationMiddlewares["reverseUsage"]...)
 	router.POST(options.BaseURL+"/v1/usage/reservations", wrapper.ReserveCredits, options.OperationMiddlewares["reserveCredits"]...)
-	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
 	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/release", wrapper.ReleaseReservation, options.OperationMiddlewares["releaseReservation"]...)
-	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
+	router.POST(options.BaseURL+"/v1/usage/reservations/:reservationId/settle", wrapper.SettleReservation, options.OperationMiddlewares["settleReservation"]...)
 	router.GET(options.BaseURL+"/v1/usage/statement", wrapper.GetStatement, options.OperationMiddlewares["getStatement"]...)
-	router.GET(options.BaseURL+"/v1/billing/alerts", wrapper.GetAlerts, options.OperationMiddlewares["getAlerts"]...)
-	router.PUT(options.BaseURL+"/v1/billing/alerts", wrapper.SetAlerts, options.OperationMiddlewares["setAlerts"]...)
-	router.GET(options.BaseURL+"/v1/billing/spend-limit", wrapper.GetSpendLimit, options.OperationMiddlewares["getSpendLimit"]...)
-	router.PUT(options.BaseURL+"/v1/billing/spend-limit", wrapper.SetSpendLimit, options.OperationMiddlewares["setSpendLimit"]...)
-	router.GET(options.BaseURL+"/v1/billing/subscription", wrapper.GetSubscription, options.OperationMiddlewares["getSubscription"]...)
-	router.POST(options.BaseURL+"/v1/billing/checkout", wrapper.CreateCheckoutSession, options.OperationMiddlewares["createCheckoutSession"]...)
-	router.POST(options.BaseURL+"/v1/billing/portal", wrapper.CreatePortalSession, options.OperationMiddlewares["createPortalSession"]...)
-	router.POST(options.BaseURL+"/v1/billing/topup", wrapper.CreateTopUp, options.OperationMiddlewares["createTopUp"]...)
-	router.GET(options.BaseURL+"/v1/billing/problems", wrapper.GetBillingProblems, options.OperationMiddlewares["getBillingProblems"]...)
-	router.POST(options.BaseURL+"/v1/billing/overage/:overageId/retry", wrapper.RetryOverage, options.OperationMiddlewares["retryOverage"]...)
-	router.GET(options.BaseURL+"/v1/accounts", wrapper.ListAccounts, options.OperationMiddlewares["listAccounts"]...)
-	router.POST(options.BaseURL+"/v1/accounts", wrapper.CreateAccount, options.OperationMiddlewares["createAccount"]...)
-	router.GET(options.BaseURL+"/v1/accounts/:accountId", wrapper.GetAccount, options.OperationMiddlewares["getAccount"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/keys", wrapper.CreateAccountKey, options.OperationMiddlewares["createAccountKey"]...)
-	router.PUT(options.BaseURL+"/v1/accounts/:accountId/rate-limit", wrapper.SetAccountRateLimit, options.OperationMiddlewares["setAccountRateLimit"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/grants", wrapper.GrantCredits, options.OperationMiddlewares["grantCredits"]...)
-	router.GET(options.BaseURL+"/v1/accounts/:accountId/ledger", wrapper.ListLedger, options.OperationMiddlewares["listLedger"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/suspend", wrapper.SuspendAccount, options.OperationMiddlewares["suspendAccount"]...)
-	router.POST(options.BaseURL+"/v1/accounts/:accountId/resume", wrapper.ResumeAccount, options.OperationMiddlewares["resumeAccount"]...)
-	router.PUT(options.BaseURL+"/v1/accounts/:accountId/tier", wrapper.SetAccountTier, options.OperationMiddlewares["setAccountTier"]...)
+	router.GET(options.BaseURL+"/v1/usage/timeseries", wrapper.GetUsageTimeseries, options.OperationMiddlewares["getUsageTimeseries"]...)
 	router.POST(options.BaseURL+"/webhooks/stripe", wrapper.ReceiveStripeEvent, options.OperationMiddlewares["receiveStripeEvent"]...)
-	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
-	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
 
 }
+
+type AccountExistsApplicationProblemPlusJSONResponse Problem
 
 type AccountFoundJSONResponse Account
 
@@ -3213,16 +3557,15 @@ type AlertsFoundJSONResponse Alerts
 
 type BadRequestApplicationProblemPlusJSONResponse Problem
 
-type BillingUnavailableResponseHeaders struct {
-	RetryAfter int32
-}
-type BillingUnavailableApplicationProblemPlusJSONResponse struct {
-	Body Problem
+type BadStripeEventApplicationProblemPlusJSONResponse Problem
 
-	Headers BillingUnavailableResponseHeaders
-}
+type BillingNotReadyApplicationProblemPlusJSONResponse Problem
 
-type ConflictApplicationProblemPlusJSONResponse Problem
+type BillingUnavailableApplicationProblemPlusJSONResponse Problem
+
+type CheckoutConflictApplicationProblemPlusJSONResponse Problem
+
+type CostConflictApplicationProblemPlusJSONResponse Problem
 
 type CreditsExhaustedApplicationProblemPlusJSONResponse Problem
 
@@ -3234,6 +3577,8 @@ type ForbiddenApplicationProblemPlusJSONResponse Problem
 
 type HealthyJSONResponse Health
 
+type IdempotencyInProgressApplicationProblemPlusJSONResponse Problem
+
 type IdempotencyKeyReusedApplicationProblemPlusJSONResponse Problem
 
 type InternalErrorApplicationProblemPlusJSONResponse Problem
@@ -3241,6 +3586,14 @@ type InternalErrorApplicationProblemPlusJSONResponse Problem
 type KeyFoundJSONResponse Key
 
 type KeyNotFoundApplicationProblemPlusJSONResponse Problem
+
+type KeyOrAccountNotFoundApplicationProblemPlusJSONResponse Problem
+
+type NoBillingAccountApplicationProblemPlusJSONResponse Problem
+
+type OverageNotFoundApplicationProblemPlusJSONResponse Problem
+
+type OverageNotParkedApplicationProblemPlusJSONResponse Problem
 
 type PayloadTooLargeApplicationProblemPlusJSONResponse Problem
 
@@ -3252,27 +3605,23 @@ type ReservationFoundJSONResponse Reservation
 
 type ReservationNotFoundApplicationProblemPlusJSONResponse Problem
 
+type ReservationSettledApplicationProblemPlusJSONResponse Problem
+
+type RotationConflictApplicationProblemPlusJSONResponse Problem
+
 type SpendLimitFoundJSONResponse SpendLimit
 
-type UnauthorizedResponseHeaders struct {
-	WWWAuthenticate string
-}
-type UnauthorizedApplicationProblemPlusJSONResponse struct {
-	Body Problem
+type TierManagedByStripeApplicationProblemPlusJSONResponse Problem
 
-	Headers UnauthorizedResponseHeaders
-}
+type TopUpConflictApplicationProblemPlusJSONResponse Problem
 
-type UnavailableResponseHeaders struct {
-	RetryAfter int32
-}
-type UnavailableApplicationProblemPlusJSONResponse struct {
-	Body Problem
+type UnauthorizedApplicationProblemPlusJSONResponse Problem
 
-	Headers UnavailableResponseHeaders
-}
+type UnavailableApplicationProblemPlusJSONResponse Problem
 
 type UnsupportedMediaTypeApplicationProblemPlusJSONResponse Problem
+
+type WrongCredentialApplicationProblemPlusJSONResponse Problem
 
 type GetHealthRequestObject struct {
 }
@@ -3291,22 +3640,6 @@ func (response GetHealth200JSONResponse) VisitGetHealthResponse(w http.ResponseW
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(200)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
-type GetHealth500ApplicationProblemPlusJSONResponse struct {
-	InternalErrorApplicationProblemPlusJSONResponse
-}
-
-func (response GetHealth500ApplicationProblemPlusJSONResponse) VisitGetHealthResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -3332,22 +3665,6 @@ func (response GetReadiness200JSONResponse) VisitGetReadinessResponse(w http.Res
 	return err
 }
 
-type GetReadiness500ApplicationProblemPlusJSONResponse struct {
-	InternalErrorApplicationProblemPlusJSONResponse
-}
-
-func (response GetReadiness500ApplicationProblemPlusJSONResponse) VisitGetReadinessResponse(w http.ResponseWriter) error {
-
-	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(500)
-	_, err := buf.WriteTo(w)
-	return err
-}
-
 type GetReadiness503ApplicationProblemPlusJSONResponse struct {
 	UnavailableApplicationProblemPlusJSONResponse
 }
@@ -3355,11 +3672,10 @@ type GetReadiness503ApplicationProblemPlusJSONResponse struct {
 func (response GetReadiness503ApplicationProblemPlusJSONResponse) VisitGetReadinessResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3410,18 +3726,17 @@ type ListAccounts401ApplicationProblemPlusJSONResponse struct {
 func (response ListAccounts401ApplicationProblemPlusJSONResponse) VisitListAccountsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type ListAccounts403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ListAccounts403ApplicationProblemPlusJSONResponse) VisitListAccountsResponse(w http.ResponseWriter) error {
@@ -3459,11 +3774,10 @@ type ListAccounts503ApplicationProblemPlusJSONResponse struct {
 func (response ListAccounts503ApplicationProblemPlusJSONResponse) VisitListAccountsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3515,18 +3829,17 @@ type CreateAccount401ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccount401ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type CreateAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccount403ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
@@ -3542,7 +3855,7 @@ func (response CreateAccount403ApplicationProblemPlusJSONResponse) VisitCreateAc
 }
 
 type CreateAccount409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	AccountExistsApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccount409ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
@@ -3628,11 +3941,10 @@ type CreateAccount503ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccount503ApplicationProblemPlusJSONResponse) VisitCreateAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3683,18 +3995,17 @@ type GetAccount401ApplicationProblemPlusJSONResponse struct {
 func (response GetAccount401ApplicationProblemPlusJSONResponse) VisitGetAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type GetAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response GetAccount403ApplicationProblemPlusJSONResponse) VisitGetAccountResponse(w http.ResponseWriter) error {
@@ -3748,11 +4059,10 @@ type GetAccount503ApplicationProblemPlusJSONResponse struct {
 func (response GetAccount503ApplicationProblemPlusJSONResponse) VisitGetAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3805,18 +4115,17 @@ type GrantCredits401ApplicationProblemPlusJSONResponse struct {
 func (response GrantCredits401ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type GrantCredits403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response GrantCredits403ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
@@ -3848,7 +4157,7 @@ func (response GrantCredits404ApplicationProblemPlusJSONResponse) VisitGrantCred
 }
 
 type GrantCredits409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response GrantCredits409ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
@@ -3934,11 +4243,10 @@ type GrantCredits503ApplicationProblemPlusJSONResponse struct {
 func (response GrantCredits503ApplicationProblemPlusJSONResponse) VisitGrantCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -3991,18 +4299,17 @@ type CreateAccountKey401ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccountKey401ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type CreateAccountKey403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccountKey403ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
@@ -4034,7 +4341,7 @@ func (response CreateAccountKey404ApplicationProblemPlusJSONResponse) VisitCreat
 }
 
 type CreateAccountKey409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response CreateAccountKey409ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
@@ -4120,11 +4427,10 @@ type CreateAccountKey503ApplicationProblemPlusJSONResponse struct {
 func (response CreateAccountKey503ApplicationProblemPlusJSONResponse) VisitCreateAccountKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4176,18 +4482,17 @@ type ListLedger401ApplicationProblemPlusJSONResponse struct {
 func (response ListLedger401ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type ListLedger403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ListLedger403ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
@@ -4241,11 +4546,10 @@ type ListLedger503ApplicationProblemPlusJSONResponse struct {
 func (response ListLedger503ApplicationProblemPlusJSONResponse) VisitListLedgerResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4297,18 +4601,17 @@ type SetAccountRateLimit401ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountRateLimit401ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type SetAccountRateLimit403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SetAccountRateLimit403ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
@@ -4394,11 +4697,10 @@ type SetAccountRateLimit503ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountRateLimit503ApplicationProblemPlusJSONResponse) VisitSetAccountRateLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4450,18 +4752,17 @@ type ResumeAccount401ApplicationProblemPlusJSONResponse struct {
 func (response ResumeAccount401ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type ResumeAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ResumeAccount403ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
@@ -4493,7 +4794,7 @@ func (response ResumeAccount404ApplicationProblemPlusJSONResponse) VisitResumeAc
 }
 
 type ResumeAccount409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response ResumeAccount409ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
@@ -4547,11 +4848,10 @@ type ResumeAccount503ApplicationProblemPlusJSONResponse struct {
 func (response ResumeAccount503ApplicationProblemPlusJSONResponse) VisitResumeAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4603,18 +4903,17 @@ type SuspendAccount401ApplicationProblemPlusJSONResponse struct {
 func (response SuspendAccount401ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type SuspendAccount403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SuspendAccount403ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
@@ -4646,7 +4945,7 @@ func (response SuspendAccount404ApplicationProblemPlusJSONResponse) VisitSuspend
 }
 
 type SuspendAccount409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response SuspendAccount409ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
@@ -4700,11 +4999,10 @@ type SuspendAccount503ApplicationProblemPlusJSONResponse struct {
 func (response SuspendAccount503ApplicationProblemPlusJSONResponse) VisitSuspendAccountResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4756,18 +5054,17 @@ type SetAccountTier401ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountTier401ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type SetAccountTier403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SetAccountTier403ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
@@ -4799,7 +5096,7 @@ func (response SetAccountTier404ApplicationProblemPlusJSONResponse) VisitSetAcco
 }
 
 type SetAccountTier409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	TierManagedByStripeApplicationProblemPlusJSONResponse
 }
 
 func (response SetAccountTier409ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
@@ -4869,11 +5166,10 @@ type SetAccountTier503ApplicationProblemPlusJSONResponse struct {
 func (response SetAccountTier503ApplicationProblemPlusJSONResponse) VisitSetAccountTierResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4923,11 +5219,10 @@ type GetAlerts401ApplicationProblemPlusJSONResponse struct {
 func (response GetAlerts401ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -4972,11 +5267,10 @@ type GetAlerts503ApplicationProblemPlusJSONResponse struct {
 func (response GetAlerts503ApplicationProblemPlusJSONResponse) VisitGetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5027,11 +5321,10 @@ type SetAlerts401ApplicationProblemPlusJSONResponse struct {
 func (response SetAlerts401ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5108,11 +5401,10 @@ type SetAlerts503ApplicationProblemPlusJSONResponse struct {
 func (response SetAlerts503ApplicationProblemPlusJSONResponse) VisitSetAlertsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5164,11 +5456,10 @@ type CreateCheckoutSession401ApplicationProblemPlusJSONResponse struct {
 func (response CreateCheckoutSession401ApplicationProblemPlusJSONResponse) VisitCreateCheckoutSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5191,7 +5482,7 @@ func (response CreateCheckoutSession403ApplicationProblemPlusJSONResponse) Visit
 }
 
 type CreateCheckoutSession409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	CheckoutConflictApplicationProblemPlusJSONResponse
 }
 
 func (response CreateCheckoutSession409ApplicationProblemPlusJSONResponse) VisitCreateCheckoutSessionResponse(w http.ResponseWriter) error {
@@ -5277,11 +5568,10 @@ type CreateCheckoutSession503ApplicationProblemPlusJSONResponse struct {
 func (response CreateCheckoutSession503ApplicationProblemPlusJSONResponse) VisitCreateCheckoutSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5326,18 +5616,17 @@ type RetryOverage401ApplicationProblemPlusJSONResponse struct {
 func (response RetryOverage401ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type RetryOverage403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response RetryOverage403ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
@@ -5352,7 +5641,9 @@ func (response RetryOverage403ApplicationProblemPlusJSONResponse) VisitRetryOver
 	return err
 }
 
-type RetryOverage404ApplicationProblemPlusJSONResponse Problem
+type RetryOverage404ApplicationProblemPlusJSONResponse struct {
+	OverageNotFoundApplicationProblemPlusJSONResponse
+}
 
 func (response RetryOverage404ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
 
@@ -5367,7 +5658,7 @@ func (response RetryOverage404ApplicationProblemPlusJSONResponse) VisitRetryOver
 }
 
 type RetryOverage409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	OverageNotParkedApplicationProblemPlusJSONResponse
 }
 
 func (response RetryOverage409ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
@@ -5405,11 +5696,10 @@ type RetryOverage503ApplicationProblemPlusJSONResponse struct {
 func (response RetryOverage503ApplicationProblemPlusJSONResponse) VisitRetryOverageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5461,11 +5751,10 @@ type CreatePortalSession401ApplicationProblemPlusJSONResponse struct {
 func (response CreatePortalSession401ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5488,7 +5777,7 @@ func (response CreatePortalSession403ApplicationProblemPlusJSONResponse) VisitCr
 }
 
 type CreatePortalSession409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	NoBillingAccountApplicationProblemPlusJSONResponse
 }
 
 func (response CreatePortalSession409ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
@@ -5574,11 +5863,10 @@ type CreatePortalSession503ApplicationProblemPlusJSONResponse struct {
 func (response CreatePortalSession503ApplicationProblemPlusJSONResponse) VisitCreatePortalSessionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5628,18 +5916,17 @@ type GetBillingProblems401ApplicationProblemPlusJSONResponse struct {
 func (response GetBillingProblems401ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type GetBillingProblems403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response GetBillingProblems403ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
@@ -5677,11 +5964,10 @@ type GetBillingProblems503ApplicationProblemPlusJSONResponse struct {
 func (response GetBillingProblems503ApplicationProblemPlusJSONResponse) VisitGetBillingProblemsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5731,11 +6017,10 @@ type GetSpendLimit401ApplicationProblemPlusJSONResponse struct {
 func (response GetSpendLimit401ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5780,11 +6065,10 @@ type GetSpendLimit503ApplicationProblemPlusJSONResponse struct {
 func (response GetSpendLimit503ApplicationProblemPlusJSONResponse) VisitGetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5835,11 +6119,10 @@ type SetSpendLimit401ApplicationProblemPlusJSONResponse struct {
 func (response SetSpendLimit401ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5916,11 +6199,10 @@ type SetSpendLimit503ApplicationProblemPlusJSONResponse struct {
 func (response SetSpendLimit503ApplicationProblemPlusJSONResponse) VisitSetSpendLimitResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -5970,11 +6252,10 @@ type GetSubscription401ApplicationProblemPlusJSONResponse struct {
 func (response GetSubscription401ApplicationProblemPlusJSONResponse) VisitGetSubscriptionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6019,11 +6300,10 @@ type GetSubscription503ApplicationProblemPlusJSONResponse struct {
 func (response GetSubscription503ApplicationProblemPlusJSONResponse) VisitGetSubscriptionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6075,11 +6355,10 @@ type CreateTopUp401ApplicationProblemPlusJSONResponse struct {
 func (response CreateTopUp401ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6102,7 +6381,7 @@ func (response CreateTopUp403ApplicationProblemPlusJSONResponse) VisitCreateTopU
 }
 
 type CreateTopUp409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	TopUpConflictApplicationProblemPlusJSONResponse
 }
 
 func (response CreateTopUp409ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
@@ -6188,11 +6467,10 @@ type CreateTopUp503ApplicationProblemPlusJSONResponse struct {
 func (response CreateTopUp503ApplicationProblemPlusJSONResponse) VisitCreateTopUpResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6243,11 +6521,10 @@ type ListKeys401ApplicationProblemPlusJSONResponse struct {
 func (response ListKeys401ApplicationProblemPlusJSONResponse) VisitListKeysResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6292,11 +6569,10 @@ type ListKeys503ApplicationProblemPlusJSONResponse struct {
 func (response ListKeys503ApplicationProblemPlusJSONResponse) VisitListKeysResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6348,11 +6624,10 @@ type CreateKey401ApplicationProblemPlusJSONResponse struct {
 func (response CreateKey401ApplicationProblemPlusJSONResponse) VisitCreateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6375,7 +6650,7 @@ func (response CreateKey403ApplicationProblemPlusJSONResponse) VisitCreateKeyRes
 }
 
 type CreateKey409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	IdempotencyInProgressApplicationProblemPlusJSONResponse
 }
 
 func (response CreateKey409ApplicationProblemPlusJSONResponse) VisitCreateKeyResponse(w http.ResponseWriter) error {
@@ -6461,11 +6736,10 @@ type CreateKey503ApplicationProblemPlusJSONResponse struct {
 func (response CreateKey503ApplicationProblemPlusJSONResponse) VisitCreateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6516,18 +6790,17 @@ type VerifyKey401ApplicationProblemPlusJSONResponse struct {
 func (response VerifyKey401ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type VerifyKey403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response VerifyKey403ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
@@ -6543,7 +6816,7 @@ func (response VerifyKey403ApplicationProblemPlusJSONResponse) VisitVerifyKeyRes
 }
 
 type VerifyKey409ApplicationProblemPlusJSONResponse struct {
-	EventConflictApplicationProblemPlusJSONResponse
+	CostConflictApplicationProblemPlusJSONResponse
 }
 
 func (response VerifyKey409ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
@@ -6613,11 +6886,10 @@ type VerifyKey503ApplicationProblemPlusJSONResponse struct {
 func (response VerifyKey503ApplicationProblemPlusJSONResponse) VisitVerifyKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6662,11 +6934,10 @@ type RevokeKey401ApplicationProblemPlusJSONResponse struct {
 func (response RevokeKey401ApplicationProblemPlusJSONResponse) VisitRevokeKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6727,11 +6998,10 @@ type RevokeKey503ApplicationProblemPlusJSONResponse struct {
 func (response RevokeKey503ApplicationProblemPlusJSONResponse) VisitRevokeKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6782,11 +7052,10 @@ type GetKey401ApplicationProblemPlusJSONResponse struct {
 func (response GetKey401ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6847,11 +7116,10 @@ type GetKey503ApplicationProblemPlusJSONResponse struct {
 func (response GetKey503ApplicationProblemPlusJSONResponse) VisitGetKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -6903,11 +7171,10 @@ type UpdateKey401ApplicationProblemPlusJSONResponse struct {
 func (response UpdateKey401ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7000,11 +7267,10 @@ type UpdateKey503ApplicationProblemPlusJSONResponse struct {
 func (response UpdateKey503ApplicationProblemPlusJSONResponse) VisitUpdateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7057,11 +7323,10 @@ type RotateKey401ApplicationProblemPlusJSONResponse struct {
 func (response RotateKey401ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7100,7 +7365,7 @@ func (response RotateKey404ApplicationProblemPlusJSONResponse) VisitRotateKeyRes
 }
 
 type RotateKey409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	RotationConflictApplicationProblemPlusJSONResponse
 }
 
 func (response RotateKey409ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
@@ -7186,11 +7451,10 @@ type RotateKey503ApplicationProblemPlusJSONResponse struct {
 func (response RotateKey503ApplicationProblemPlusJSONResponse) VisitRotateKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7240,11 +7504,10 @@ type GetUsage401ApplicationProblemPlusJSONResponse struct {
 func (response GetUsage401ApplicationProblemPlusJSONResponse) VisitGetUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7289,11 +7552,10 @@ type GetUsage503ApplicationProblemPlusJSONResponse struct {
 func (response GetUsage503ApplicationProblemPlusJSONResponse) VisitGetUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7344,11 +7606,10 @@ type ListUsageEvents401ApplicationProblemPlusJSONResponse struct {
 func (response ListUsageEvents401ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7393,11 +7654,10 @@ type ListUsageEvents503ApplicationProblemPlusJSONResponse struct {
 func (response ListUsageEvents503ApplicationProblemPlusJSONResponse) VisitListUsageEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7449,17 +7709,18 @@ type RecordUsage401ApplicationProblemPlusJSONResponse struct {
 func (response RecordUsage401ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
-type RecordUsage402ApplicationProblemPlusJSONResponse Problem
+type RecordUsage402ApplicationProblemPlusJSONResponse struct {
+	CreditsExhaustedApplicationProblemPlusJSONResponse
+}
 
 func (response RecordUsage402ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
@@ -7474,7 +7735,7 @@ func (response RecordUsage402ApplicationProblemPlusJSONResponse) VisitRecordUsag
 }
 
 type RecordUsage403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response RecordUsage403ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
@@ -7489,7 +7750,9 @@ func (response RecordUsage403ApplicationProblemPlusJSONResponse) VisitRecordUsag
 	return err
 }
 
-type RecordUsage404ApplicationProblemPlusJSONResponse Problem
+type RecordUsage404ApplicationProblemPlusJSONResponse struct {
+	KeyOrAccountNotFoundApplicationProblemPlusJSONResponse
+}
 
 func (response RecordUsage404ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
@@ -7503,7 +7766,9 @@ func (response RecordUsage404ApplicationProblemPlusJSONResponse) VisitRecordUsag
 	return err
 }
 
-type RecordUsage409ApplicationProblemPlusJSONResponse Problem
+type RecordUsage409ApplicationProblemPlusJSONResponse struct {
+	EventConflictApplicationProblemPlusJSONResponse
+}
 
 func (response RecordUsage409ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
@@ -7588,11 +7853,10 @@ type RecordUsage503ApplicationProblemPlusJSONResponse struct {
 func (response RecordUsage503ApplicationProblemPlusJSONResponse) VisitRecordUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7645,18 +7909,17 @@ type ReverseUsage401ApplicationProblemPlusJSONResponse struct {
 func (response ReverseUsage401ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type ReverseUsage403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ReverseUsage403ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
@@ -7688,7 +7951,7 @@ func (response ReverseUsage404ApplicationProblemPlusJSONResponse) VisitReverseUs
 }
 
 type ReverseUsage409ApplicationProblemPlusJSONResponse struct {
-	ConflictApplicationProblemPlusJSONResponse
+	EventConflictApplicationProblemPlusJSONResponse
 }
 
 func (response ReverseUsage409ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
@@ -7774,11 +8037,10 @@ type ReverseUsage503ApplicationProblemPlusJSONResponse struct {
 func (response ReverseUsage503ApplicationProblemPlusJSONResponse) VisitReverseUsageResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7830,11 +8092,10 @@ type ReserveCredits401ApplicationProblemPlusJSONResponse struct {
 func (response ReserveCredits401ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -7857,7 +8118,7 @@ func (response ReserveCredits402ApplicationProblemPlusJSONResponse) VisitReserve
 }
 
 type ReserveCredits403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ReserveCredits403ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
@@ -7873,7 +8134,7 @@ func (response ReserveCredits403ApplicationProblemPlusJSONResponse) VisitReserve
 }
 
 type ReserveCredits404ApplicationProblemPlusJSONResponse struct {
-	KeyNotFoundApplicationProblemPlusJSONResponse
+	KeyOrAccountNotFoundApplicationProblemPlusJSONResponse
 }
 
 func (response ReserveCredits404ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
@@ -7975,11 +8236,10 @@ type ReserveCredits503ApplicationProblemPlusJSONResponse struct {
 func (response ReserveCredits503ApplicationProblemPlusJSONResponse) VisitReserveCreditsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8031,18 +8291,17 @@ type ReleaseReservation401ApplicationProblemPlusJSONResponse struct {
 func (response ReleaseReservation401ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type ReleaseReservation403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response ReleaseReservation403ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
@@ -8074,7 +8333,7 @@ func (response ReleaseReservation404ApplicationProblemPlusJSONResponse) VisitRel
 }
 
 type ReleaseReservation409ApplicationProblemPlusJSONResponse struct {
-	ReservationConflictApplicationProblemPlusJSONResponse
+	ReservationSettledApplicationProblemPlusJSONResponse
 }
 
 func (response ReleaseReservation409ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
@@ -8128,11 +8387,10 @@ type ReleaseReservation503ApplicationProblemPlusJSONResponse struct {
 func (response ReleaseReservation503ApplicationProblemPlusJSONResponse) VisitReleaseReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8185,18 +8443,17 @@ type SettleReservation401ApplicationProblemPlusJSONResponse struct {
 func (response SettleReservation401ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
 }
 
 type SettleReservation403ApplicationProblemPlusJSONResponse struct {
-	ForbiddenApplicationProblemPlusJSONResponse
+	WrongCredentialApplicationProblemPlusJSONResponse
 }
 
 func (response SettleReservation403ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
@@ -8314,11 +8571,10 @@ type SettleReservation503ApplicationProblemPlusJSONResponse struct {
 func (response SettleReservation503ApplicationProblemPlusJSONResponse) VisitSettleReservationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8369,11 +8625,10 @@ type GetStatement401ApplicationProblemPlusJSONResponse struct {
 func (response GetStatement401ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8434,11 +8689,10 @@ type GetStatement503ApplicationProblemPlusJSONResponse struct {
 func (response GetStatement503ApplicationProblemPlusJSONResponse) VisitGetStatementResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8489,11 +8743,10 @@ type GetUsageTimeseries401ApplicationProblemPlusJSONResponse struct {
 func (response GetUsageTimeseries401ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("WWW-Authenticate", fmt.Sprint(response.Headers.WWWAuthenticate))
 	w.WriteHeader(401)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8538,11 +8791,10 @@ type GetUsageTimeseries503ApplicationProblemPlusJSONResponse struct {
 func (response GetUsageTimeseries503ApplicationProblemPlusJSONResponse) VisitGetUsageTimeseriesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -8571,7 +8823,9 @@ func (response ReceiveStripeEvent200JSONResponse) VisitReceiveStripeEventRespons
 	return err
 }
 
-type ReceiveStripeEvent400ApplicationProblemPlusJSONResponse Problem
+type ReceiveStripeEvent400ApplicationProblemPlusJSONResponse struct {
+	BadStripeEventApplicationProblemPlusJSONResponse
+}
 
 func (response ReceiveStripeEvent400ApplicationProblemPlusJSONResponse) VisitReceiveStripeEventResponse(w http.ResponseWriter) error {
 
@@ -8634,17 +8888,16 @@ func (response ReceiveStripeEvent500ApplicationProblemPlusJSONResponse) VisitRec
 }
 
 type ReceiveStripeEvent503ApplicationProblemPlusJSONResponse struct {
-	BillingUnavailableApplicationProblemPlusJSONResponse
+	BillingNotReadyApplicationProblemPlusJSONResponse
 }
 
 func (response ReceiveStripeEvent503ApplicationProblemPlusJSONResponse) VisitReceiveStripeEventResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
-	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", fmt.Sprint(response.Headers.RetryAfter))
 	w.WriteHeader(503)
 	_, err := buf.WriteTo(w)
 	return err
@@ -10194,411 +10447,4 @@ func (sh *strictHandler) ReceiveStripeEvent(ctx echo.Context, params ReceiveStri
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
 	return nil
-}
-
-// Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
-// Stored as a slice of fixed-width chunks rather than one concatenated
-// const string: with thousands of chunks the chained `+` fold is several
-// times slower for the Go compiler than parsing a slice literal.
-var swaggerSpec = []string{
-	"7L17k9s2kzf6VXB0tipOLUejudiJlX927Njv4zeJ7bXHm91kvCOIhCQ8QwEKAY6sdfl89lPoBkCQAiVK",
-	"I1/i9VZqHw/FC9BoNPr66/e9VM4XUjChVW/4vsfe0fkiZ/DvizSVpdDmn7c0L5n5R1owqll2oXvD3ung",
-	"9MHR4Ozo9ORyMBjCf3/0kh6bU573hr0xz3Mupv9G0znra6a0+e2dZoWg+bOsN+ylpdJyzoqj89Ne0uPm",
-	"Ek1TfU3H6cnpWS/pCTpnvWHvIp2zXtJTmupSwU2a3+KVgi/YY/sa805R5nnS05wVvWFvUjDW+/DhQ9Kb",
-	"MZqxAib1iulidXQx0eaW972MqbTgC82l6A17r1kqRaaIlmRJuSZjNpEFI3rGiGDvNNHFqt9LegX7q+QF",
-	"y3pDXZQs6al0xubUvG4iizk1tOFCn5lZzek7Pi/nveHZg8Eg6c25wD9Pkp5eLRjeyaas6Jlx/v7770cX",
-	"pZ4xoXlKNVsf4YUir54+Jg9+uD8gVN2ozcOZ03e/MjHVs97w9P59/0lDNzFF0ixoQedMW+rYJX/28zPx",
-	"kprH1r4vCMV7vlOEZ33y+4xqklLxnaEWkYIRKtSSFYpQBX9qc0MmmSJCasLecaXNoLl528J8w6+zffGz",
-	"rOucHpwDRd2fJ2Y22jBYb9j77z8HRw8vjv6gR/9zffT2X/+ltz77pPdo9ZhqNpXFan2mL0S+IqWiU0bk",
-	"hOgZVyS1N/vx/1WyYlVNwP3eC8f7LwWb9Ia9//e42mjH+Ks69l/HwfzCuo3jhrUO4YatgH7dvv8LWz37",
-	"GT7+tJDzlm8vzQLO6GLBBMsI1UQWhJr9g4PRfM7aRjMxb43uj4xqdmQeja7Ls4zNF1IzkcZpckFAIBmC",
-	"rGRZkHQmpeJimpBS8L9KZjYwDM6wEVOa3KPkzZtnPxOuyFTK7Ps+eSoLcnpOZrI0rEoKIxbIkusZ7HZF",
-	"5wy/cSWmTCu4OOGF0pa9yZimN4SKzHD1jIuppZAieslT9lPjLfhmau5lhR8VN18+Pz3tE0PoK6HKNGVK",
-	"MUVowcgNW+ghDG1SKpqTdEbFlPkPJkRJwrWyQ4d3CbYkZgfMF7p/JdyioPSrViWg7pEh7yaJ0b69/p+j",
-	"/69tWwFbtUoQw76HFx6O8T+N4PiVz7len9s/5JLMqVgZ/iuYLgvRtjNyeEE4vIxNaJnr3vB0kGw4R046",
-	"HCOvmGLFLTWD2rQORXXb4dcjePknXJdL2UmI+XN9i/zScnfp9cHMVS2kUDUt6qksRQYalBSaoVZFF4vc",
-	"nPNciuN/KjPYugL24pc2Ae7uOnY6mvlsN5lfPfEhaVDqcsbc6d7vfUjc0J/LraNfFHKcs/m/ts+i0iBl",
-	"Fhz210Lq6wm83YxGo+p4OWMFMyJNSKLKdFaNChmJKQ0aZMH+uh6c/N+L0z/O/uP89/v/+eC/fvjjx4uH",
-	"jwaPT34+fRLojOeDc6MW6tx8+rnU5Kn9pF29shDDG7YCRWhoJzNcH+KH7mR+iS9pIXPL7AzNc1ZotT+3",
-	"eDovWJGiVv/n/UHy4yA5GQzeJr2CcmV24Z/vrQwang7M/yXugd7w/sDd1lTzT04rNb+E15wMTk4Hgw9v",
-	"d6AMzrCV/+BXIMUjmr3CxT4o53FxS3OeXVtGavBdeDgbGQf39slrxggrClmAxo3/AiJOOMsNK7J3C14w",
-	"9Uz8TFfKCGymjM7WG/bmpQJxSjWZS6XJ2YP7vQ9v92bkQcXIj2hGXvlZbGLl5pwPxsghueRkQswqFTTV",
-	"fTJCIo2IkaWKMJrOCBCrT55blWlJldNqcMHRYnwj6C3lOR3n7KALbw1S2M+pFBM+Lc2BFKy/HYBb++om",
-	"IgWeFuZQY8Xecuj+4KxavtesuOUpI+F8Ny9jywwOs5qvwZqOzP3eKP7d0fdJpSwUZoFrN5fVtMydskCd",
-	"GAh4JfBBq0wXfDrTRMgluTeqPYZabLv5Hpuqvfs4vBWm+1iKSc7TA0uTSpm+5uJ6UchpwZQKuerCbxJr",
-	"X3BFGjq4obrSPM9JUQrBxfQOJ93DisP8jLdIh5Y5HE5KmNE5+1VMVaVC0jyXS8I1uTcyBB0RRVcKtDVk",
-	"GboD7a6EJR65N2qZEnKU4YWCZVyrJ+9mtFSaHVa3SfHl18y/vXHGsFsmzBZTWpG50UTtE0a/FqRgc8oF",
-	"4Vbk2P1EFqzgMrsDY5xWjPGSruZmCK+cVr6ZQdYndBjW+K1t7vdGa5/0MoQKECRoRcqlIKDHkJzRW6bI",
-	"vdENW13DpWv2LmUsM4/Wz5xlwbVmAs6cJ2YpPopkgEUGcWm3oGcB+KZh7Osf05PJKYVBFSyVRVYZJzWP",
-	"wYKuckmzTyoVGuM/nDCAF4PFucPE3VJ9FGMEp9pmijj9nMxopbPDI5/WHmmO8nAr0jpBcm/U+Gp1lLfb",
-	"ME9lMeZZxsRBF2lZSDG9NnKBCc1pfn3Dm0vFFWEiW0guNNH0hilCiYsyGIGR4JkDSojRvLS8YeIOixgo",
-	"c9WcNy9ifBaHW8rqzWZ1QOsn41Kbs9ftKfPFBFyHKpULZk5jq/LdWqeu+RWO1SXXoNXJyQSW3TzkmMX8",
-	"XqoFE5lV3//BaK5nq7uZrT7KI292oQp+O0aUixwosWR5DqOs+5ZfMbRjP5JGaM6iAj/RZNSmFmNEobkx",
-	"KgYtf+7PqqfB4f9GLAqZGvt0nDPyRGiuVztoiMGcDsW2e5PDrKfAkOITY24e2FGAb74GSzZcwNdyzqw6",
-	"YYQk7GljIsqyIIpnrE/+vZQaA4feQM7uYDUGRr+bL3kNlhR5Yge32fyvzeRA9uKeRMAAwQE8XB1i0ahF",
-	"Wm/9fXBzWUeNeQqjxRB4Nkzt4845VfqNdX/hPdYf/LKQWZma8REMnCwKNuHvesPeIqdjda1urnN+y+BN",
-	"/T6sN9XMBwssFZT14i+5yOTSxpx7wwcDWBUjkXvDP3taK2AB3dvFuWaG1XIyQNQQif9RlChDwm7eXBu/",
-	"/HSaU31oH1dvcmR+iZrrpZS/0mJ6WE+W1YqvtZTXOby9obGOZQZ2MfxojaYT8ht/tD/dTwJlxzod7dlB",
-	"LqUkv9phbFqG9WEfbik2zNgsBtjOH4Xtu7H8wYz4Pbj/U3F+fY7k3igwGmAVgrjkR7G4g5jjtWJa5+ue",
-	"l+AWGPuYMUHsvYTmBaPZ6pNa2bExH2aZnmlQotzkagpUKhXkcRQsZzTQshpeOJ7OdnfDVS7M+pIf4MSv",
-	"MoSaqWI+9WbYy/O5P/lVb2iOfGPCYsoZzfPrH37o1dSARoTrxCkPM4jsgPIFOkKhbqsPYr5BQ3EANydk",
-	"XOSG80qRyjxnKfgXBzusakC19riLv6VJ6I8i5kI+7SbyaiP8lPIuPtSPFLttrsNrYxCDxncAfjcGOZ2y",
-	"x46XTyBUu8NMqtG08RF4SmHkbwQt9UwW/H8ObRDb4GPlmmhK5brTogq77s82J6G5G8yrW5g0GOlh2Oa5",
-	"DOYIEtVn04QTJvdKcSPkUiRkzpUZaZaQgt3KG5aZh1BoZd/360GxWNropsjY2v0w4o8Vdi1r4c3aumMw",
-	"kMRjgX1yWawInVIuPle8NRz6AYNhm2ftIhVcEeAFQsey1GBGVzzUIM6BIqRvhCoXC1lolv3GMk4vgTYH",
-	"5QX/geu5+cI1kD90rTCRwVxBoaeKNEXmHSyY+6FQ8AMhMFVyiQPZzA7R0R/eiAEv9dq8q8800/ObmX3e",
-	"520TZCFpZVHIBSs0x/UJnCfN53+fMQyxOSUf8jTwfvOiLmlwvgwg8vKCEZtroJjIFOHiVvKUKaJlnzwv",
-	"85xwGDaZ0ltGhBSQn1fLTD13H/zTfTHpiTLPe28/1IsMmp//L1kWEDTkGZnYlAQXuuj2bfDFtX6bZx3z",
-	"7579bIiEfqXNDzw393yo+LjT61/jzR9iRRLv2+2571TFO1TbZbKEMeSiPv0fDy/BbiFIh2d1vNwgRias",
-	"0Ng8k0tu01mr1NE/DX1rC2xJ6NjNvtkTKzL9JGD9t55v5fifLNVB0uOzn7cXP8BQnMj7s2aRvE025LU+",
-	"qOW1wmNVcms0tdUP61euojt+YesD7PgiGz6jmm5ce5UQwZbGxoNEd8iJ1WyuOieUwpSf4SMn1Tbp0aKg",
-	"K/PzjKrfZMGiQgHMUh9VrMK/U9iA9k1jKXNGIYFDsHf6cVkoWcQnNUrhxxEmndj6HXgdcrNEEZdTYwiv",
-	"7fIHGwRMgyOBrrXxVBPdwF+vQscwzTJuxk7zl8GaTWiu2Fo4y6Y7QDwvYMfCJtg4H/M6A9Rc0W2GABmZ",
-	"WY7wEEKySMFeTCDXcaPJ6t/+IXnvZg0U+7BGsmokGwj02ou7Vl4Jpn/DVlg1QdOULexBxUQ5x43pCsZc",
-	"vDL4cLDFclZEN5eeFUzNZJ6h0DPH4YIqhR+pEzmPE9hacI4ZrYfMaOC1A5UL/eC8F+T3D9bz+4NE3dgy",
-	"+rE2X7xWRrCljiDMAY5pCN01ARdhjZMEgnxLo3JwJC1+dme6NHjMEcl+PvEVF35WUd4zLHDpSKh23Jug",
-	"OGECM/BiNZM6k1Sp2U2ivMRf6JQBr1DLKd8plyWVYCKtFCkL9yoYB1TTXE5L9p2qye67MUEl0k8DxQdF",
-	"eptI9PNrJbFqOYmQdnaXpGVRMKEjvvOu5LzEveZJajbvjKez+CJ9RIpVZ6DLv18fqlTWIzAzqic4piNj",
-	"25pZv/UcblssP7bYqtnMaGu/RMUyrVYqlWUOhWokkxFNpETLhr0ux/4VakM1lYIQKVHh7WRpVAVQP8G/",
-	"1yeXM7aCFU2pSFkODn2RQfkcpqjsLGjBbxwZGCSiKVysCeU5yxJgWJlnu6tPTyk3NIN3dtChJsHtm2jG",
-	"3BgNmWjBwtHuQQrriYxUV+EPNV+WFEY3sWZdgrVX3JyZxQ3LdiTPiwUT9hsdqIOfeNE2WKBOaeSnHbW1",
-	"Q6HEkqFFOJUy2+tQFhkX0+6f5srQyZyASwoFgxXJ7nr2Wb6tVq3JNmvDbVIuadukMdnQXkON9YT2oDdM",
-	"aNQvwx+hdlYlOiQ2dlPQaVRBezxj6Y0sdVAVtNPpTLWhsxUjY0a0TEBELGGT+JpNoiNCC4XKmyLi0njF",
-	"Ml6wVJM3r341a2rlj4981LwH5z82SxzXpmnLgDt9y947KXOywJzufb7YxRx/SXkWNcmdxV2NOgmoFWUY",
-	"u46vmVIcXYcxJ5FZK+cNLBVW3dQXReEL2pwaPHOqhPsisU+Qe6NUXff7/dH3RBYJ+jZsLZJ5ZpFTkXht",
-	"XRaa5sGj44V9tt3pEaq/G9fRTY6YKTfedz54+CBW5RpSvwR6V4SI0lvut1mUz/CCUoUhYRxML5ecP7Kx",
-	"4dGikLc8Y8UIthMlo79KCqkho8QqXDUFlSwKnjLVJ79zPbsSo/FK3oyM+o9+CPD6+oCzeSNWSgywGqjO",
-	"AubZWvl0dDoQZLI+IFs14MZsTEefbRj3NaSBgOsG5xDEn6Mykdvqj7ikD7XNga3O3HI8l3pR6n+3VI+c",
-	"0vA75jsrhBsAnh/l+Xx0qEE4isbmLB29M8J1YlaYizpTRDwwHUrB+y214Envr1ZiuKM4cWMoBTpU7Hg8",
-	"xsfdidLYrJ6RorsU3JLOPbTXEXcRuGelddmvS839PPMRF3ywPmf19fnvf7u6Um//9d/cP6IrVPfTb9pY",
-	"T9ydOzrNG+SHB9tJD+nge5EdZMgGikOVG8ueLSLy4CLLCgT9kAURTC9lcaPIvcfPfn71PWrVttqJzOmK",
-	"jBk6TCaFnPfJhVglhE9IziaayLKuVYcHycPaYp1GNtNTejQZ9o9blqqhds+5cH+u6+C1nNs2r8/axMAx",
-	"ZzYkbdr75LmsfJ7gRFuKtVl32aodRBgTdJw789weKIhX0e6EvMHcp9DxuH6E1MvD18hirpJSaJ5jjH8F",
-	"s8Z/mqnKOdeabfHpnT24v9U3wTR1gYBN2+c3d1+w3TxBej/bfzWp8gtbQbU3DB4qwSXA1hQ01QyDkAFT",
-	"Ok5qEfH/fXX1bjA4urp6dzK5unr3w6SFNWtu7a4eap9nHT2doxtOFn3y5JYVK4u+07btNqbjmK/W99MP",
-	"m3ZT0kM8I/uz4UQj01rkV9aClQTCyTmu/1kq7YK5CWbzAYgQXSJSUeS4qDLlWiPF5hNKy4UiRnxxMa2C",
-	"qbwGGGNetcVzvF9Y1UJZQWJe3BowU7xhqz55Bt4ItPVYhsmM4FDtos17XIcYns6cC6NRGsOF3jJHmU7v",
-	"3ftQg4joDVsFoVC/YNVwW069uIraiFZ09cPmHUQ+Lcx+gsIjV99sgyGGFY2FZn0Wh/RR1UYAfkNbWbSS",
-	"1rzE8wWMl4LBRFnWJ7/a/W3YuHKkubjYjqPDymaz2tspBIIlAB9M6cLhJzjykOfg+xyzXC7JYI/xbI/K",
-	"3NUN1Qy8eALEmBHKmB5DllBUJlc1RglRGhjILJcxYuY0nXEBWiopGG2E/hDDB6CqVC+J4g65a1V4MOnZ",
-	"XPBr7y0yF1sRRCKYF72kl1qvQwMYIgYPsFYsvl6S3I400VpxyIUqJxOecvMuOPLgYqOsLZqfuY6S464o",
-	"PhVUlwVDuXPtKFVITXEy5qpNVbR/1evx7cVwcnOmZzKDS1ZZBl5TiteqZY2Qk9eO2nbd4GL1KrtDrtuu",
-	"oacTXJ7rVTRtac7hdZc037hcVRyEgYprwVimrq1zziaoXM+poFOWXY9X15igYn6Qi+tyoeCzStoE8pCd",
-	"WpPn4jXFMQ9qYEjtlBrVyHQJkVvfrqdH7Q4amPRqYZDI4WrtUqxKB0FZBZnGjMyoyHKWkRXTEfMLIRFb",
-	"wiVyoqvgsy54m5q9UbFOt+RXRbKqumgFzBW1NiXiygzYxZ7Mai2YXOQsFIHBy+8HsZLq5TwyVhwbgjPY",
-	"498jHWzXYdg7fYG0btUWsbAcyFylr3bLIyhYyvjthpxFl0Bg7+v+Zm3zXFtoYX7elRoxLc1u1zRMRgsm",
-	"lVSM2qSl44TYyfmUszx70sYoGHrD4lwsAbIoXGu7xCKZxbgXfkqIxwo2yggmEd9NZ44Mj+s9+blBcJzN",
-	"ZgX4/xR0X0+bV9kkmfJbBkEEqiAlKzMmlhH2CcDQ0htG6JKuoim4cf3bBXEhF7xNudvm3zhq/BBxdmw3",
-	"7FbOZEN1s93tsnF7wXHUampj0B7s64uQfM78FmxKNb9loVq3KORc4lKZbeOfiR56BaMqHmVaRXmN1AS2",
-	"YkwRrmNpwHd1XjRY1uKZOLbwA29lXdZGVSMFM2umNMIlNKci3WppOtNwUyBj3aoyO0H85BfMmk0r/NFs",
-	"BOF3who/b/Oce6K4GcSoYlFAojIsgCBjxAJgRCKKLVmHF/mSrhSRNyEXypsIvzUGbl8YG227uybx1vAW",
-	"38z/Nsfy1pIFF8zbuVzhq/Fah+N+ao4uuw2dnzrE9Km7OLhL4Nnowv67+AFDEI+t7AJp4Ib/Ew/TSsmc",
-	"i1IzMmYzLrLaRLDsYUnVHlO4iwu+S5mIgySJycAxm3JESLRy0PpEEzz7UjkV3DCMJuNVa0b8/27f+5pS",
-	"b52uluyhlKp7YgN+bDkMoiUnFVp+wwYPCs83Fpvcr8lk89TWWpNf2GpbnckNW+1UY2Lu37O+BCBtvtWW",
-	"dKkt+ZVlU1Y8ETqWjHchCDO/uFHncHNEp5jHywpfTJzzeUgymee0UAlh72iqE+erxhOkkJBwCzmNJMWE",
-	"P/hikN4YcvL5oG9OuQYbn8VcFnSD6c+EZgXLGnPrePrTUrHolCmZGlUbjnAEzoO8/FwqRZbGgJAT250l",
-	"zB6By9KnxrJa7rLRx0ZyKUadjOdW/ftiLG8ZGdjsRa5B/VbgFceogP8BoBA7ad3bT3mXzIvyt6KPfa47",
-	"yeGxNncZvhPjIUhrhHME7bTDwcS3ZgTCFzBt27w/CYMrLtYS9fVEXWmo9MW/KYuMC5q7D69H0dpdjS2B",
-	"pLg5+3Q/L6DzfW0SwYFcgTLpD3A46pcFT1knQWEEAfCxlRhNEQAS4Mc1X/IuXjWqe34dQiMat/YWaXkZ",
-	"dQCCQkKd2DTa609kBIwzspvNV+WMDBONLJeWAtQWKcx2XNJVQkYgIkZGnTE3W/KMgBkQ7joEPPRhSfiW",
-	"Ck1OuGK0CQmRH3htkOgdc3/gNF+2BK194WjredB+qBu6cGb3Tk717md7eGAd7IynBQNU7d0Pd7y+fqy3",
-	"7qODn+C/BdZB3B35fvuWXudisFdWsiRLirmBN4wtqnZXkBZh4TEUmTJIUIVfodrslhV84gyCcCz3B55Z",
-	"Vsb+UFv6+cRyV5779KI6Yxq9Ouqda80tCgVKA6nx7cfIPApLU3avi4koXhW61YYybXwjSIo1r2T0LER9",
-	"7nG8XqhywqZSaciIhWqwPRIKDhtli36iVRdyIEJGS7Py0wvVKbpKN88oGtTbO/rWdKssKTKAn/desbnL",
-	"SkPxFuG2xccD8Unc/+705mwXRxm+8bWmRbsu3mxaQMZsSneI9FkctTYxvxZDTGzcr17FhYjVtUJa71el",
-	"NY28FlrAyihfEtVLereSY9ZCKTA1KHrOhi9s28M1M0DbSgDb4wEspljSEXKPYHtGHcO2muHihcwRKkyh",
-	"vHBLEezu2Knla4NiCkZOhZeCCovoC1lOZ74oJ6S+MkODeqJFgc3XaB5Xa17mVGzwIWluGEWkeZmxGPwN",
-	"LYqV2Uy/SaFnKq5Nz1wxJfTomMOdTrlz0kZpurIZbVsq7k+3+nHhC/nqcaeISyrnLDij4dn9k+ZeRTfc",
-	"z1Z7NzsKvoKzXsuc65MBHG642DbMPKNFRlK6cCVAFio0lt+XyRJTXCJjFeV8HAkINWhVn0iytr5RroW6",
-	"rn2LCZnNzcPqsO8Uybm4wbagOaOZilYRYtJptLLvQhA6VjIvNSNvXv2akBJzSWeMFGWOeACjqshuhNVT",
-	"GCOy1uuCFVTL4jsE/bRdhHarBfzQSqc7F+t9/Dq46CJbxK0YvV89fUwent//gViAL5LJtHQ1lA15YTMT",
-	"N1ap+BTGDxWg2dZkxq3JDieDqIbgetB1yKnA/Webr9l2mGbN4IqFTTH6TJnvULZeZZ1sN9wCvLbNXhl7",
-	"Y0JorqQrz/rPI7tHj55lLu3EYssb3cqoHMa0oeoGiDlj+aJJwtMfW7SMskWZ/Mfl5UuCN2wW6/cfPgzE",
-	"1nk808KizrWFpUuohlvKIovWSHRMV3oG2X8TzhAO5IYLIKvl7QQQJytBLrO6CC4LflSwCSuYSNnOiob1",
-	"weA8A/QtuwsS3D8hI8T26t6YSDZkpyQe1w4DyVAVZotI+zFx7AD51+VS9QoaPL8ZGmQtXBs1Kxq4/81P",
-	"I9lRa8VbzSAQA2MLM/744LxDe+AaFJOjQHNY0fWxnZrakjSFTc+kymxMpSnWEG6MNlT1u3+Det0+ee5y",
-	"W2zFuCzM6WVNiA7u9Ta7ruqJ1ZQAD2ISwKJPdw6Fb7emwEZgNpfBPFBUKFVegRf2KOFVL+X4CsgUikY2",
-	"pmqGb+hmFu5W5bwHhkf3AubKroda9oyMV1vLmfcoUd6rzgQ3aYcsWbhvl/zbW1YoprYd4kGONuwb2CKq",
-	"w5Ecs179Xg5NVBAalq9rzFab/lYRti3IjTgqO3nE4Yk9A9118fo1hbxPP6LHPMTK315ZNYNEZllATuIW",
-	"F2xnFNfDnze2M3IxZZmxrbEy2PZkwzKTfeGstuvgwfY1fy5lcUPGLJVzpjqp1V3yxABMcVJgaq1i+aS7",
-	"FJpFs9Q97pXzy5gDhuX7eH2355gFLOdrTnc4jlu9m1QbQtM5w5xByIe2dVSgvQMmIREWH9w5phDDKKXC",
-	"tt8Ys5BHnGPNtqSoipSCKiZXqxVzs9V6WLR624BJoKlI6H0H90hOhYunYyqTrbXEzFULwGT9447l71h4",
-	"yH1F3bOmAzQ4Tpxn01KmOl3CKYfsvEX6xNO3ggqxaBpX0FRkhzQu89TWNC4cG7tzgQNuViMzzSovAagQ",
-	"1rpCqMf8GAZpkoZ/LVCQS+Zbryb74sSuFyBuwjYPdA8cmJOdhC+U3QUld5vEL1QmKBAQgmHow6F/wtVG",
-	"y5WmqN6nLm830aZ1XrNrLWLEmaFPY2dMjImhJMmlmHY4Ew5g61YSIaJUxje3UXhpHoXY95af82+DnmWX",
-	"r8r53qPsx59hVVEF+JX3OPI9it9G8w/NAVDuXSeouJbYZr1WxOhuwn4Wa8J/NJT3FZE2McG+cQJeNUf+",
-	"TrnZSEfvw8jCxlSrV0QnBHXae4MdGS4144e3rA9f3rIip4uYFFiTAS7G5kWAkQBYQmAUGShYAbgOAKMS",
-	"0volwCFh2BYKgAEt12owqE2MpZ4hILia0YJdCT1jvEC9Qxl1mgMSMEB+AKJcu5B5MDj/sQPGVwuN44As",
-	"Nh3aingpb/zUpWDfKaMxAWpqB2iWb7AoO8CibKoExeKAlgTAWD3CkFCf7OtTgBMCdf3ccnMdnT6B2A40",
-	"9gF8Dbgf0CvwkSsR5E0gX25GSIXpqSFCCbhcwKH5SAVI4X6Nafavmb7krNgX8gwC7BD1iyh0e/f3gAej",
-	"KwSGy12QX2tmivVKM5HFA62PpdKj/udBm+zkif4GHPm1A0eub4Gqmd/ePUOC7Iv1cztsNdjmSVsDTXIx",
-	"tmb9Y9hIxHUZvFPF45+eOm2uw8YcomLEnMvzaPjqd8Tex6CEBeQO2iI5v1Kk1nNTlXUHpKc+cTH7GbOW",
-	"dmDIKVBX5lZFmneMM6W0KDjiebfMlNEi5z7KgwUdXV+eSxV3B6FJ4TxUHNQ0RFVW3l/VUl0qMnWxsbon",
-	"g0LmHbMVcy5iJgaUz6sESj9szYwH1nKZuw30MxsN46oe3hQYF75ztvsgCmffvaxk73ISyLjbSPodkzcd",
-	"sNgmSrwxusqjgtGbTC5FrCcFlnH4wXkG8dxX53G30r7dyyaYAAR28VHsuCSNwX6GEe46UK7GujCxIhcv",
-	"nxFj2nEpfLKNTQGnc5YRF5PJJXT1pLpNrd8hSAy68zaM9/YSlzASu9NbW8txtlD9FUsZX+iWDms3Qi4h",
-	"XSCeiuUQc1pBGszKxYTMWuqDfU90sEGi7ga/t8vJ56pqK5DF+wdUB2tH4I2FTXDdCMqfo/T8mzf5w3t/",
-	"5mqR0xYzFcyNLrlyLe0NnnSISlUJD7ZfiXXLmi1u6VPlj7v930gj3wkNIN5JIaRF6KcChoh2NKxPMMbP",
-	"G7OzKw220qid7TkpGHOCuFNe9qVcvFns71qqOUC1JONy9UU26ehUiuLGb5NDDOsoansV+XRdcC2AF0sx",
-	"TeB0K8hYlpFsry7BB/yzzDVf5NC476QF/ulTtxlpRfTZoXPIm0V2F9+lawGDKmmldzswCcjmVz8Rsz1t",
-	"LSd18UoLXDTnIvzMyadC5Amk8+ozovE0W78lvXdHU3kU9HuESojn9h9//vkW3/62F9x5xOcLieVDC2pG",
-	"2ptyPSvH/VTOjyVd8KNUZmzKxLF7oRlc9bi64YsjucBFP1pIQDS1EB0fA8nHkV6sQ/oc3KbdRlD4xiek",
-	"Ziu20L4Q+HvhBwH1jRqy6xG7jZzm6f4ln7NPSNIQAahxdoDIsWkTqTdB3QMVijtkdtU4c5derQG0ULNV",
-	"6zZ6uUc/Ibl2AT/a0uMWE1BcZyFomWvrl/ak5Kaut9tI6Z/9hLTcD3rJE4d5DKbDwy6tnyxr+EvbDxv4",
-	"2iejZ8xJ+2YD0qmHeHAu7I7A+mPvKNnRrZLsYXba3fE4DgIEX3DNJesI/onRb10PUwiyVH5AKMO8c15X",
-	"kADs59gY8Nu2JXkU0rAd8x50de/Ktz1Fs4yUC6M3usZnfXNrJDyU55FCs1+pmJaGanOZsXyfvPSCRpoG",
-	"vGa0SGfkr5IVnO3zVqUj6/t6wVg6A+Ba9k7v8VYdtYnYO2y9CG+/KxtsaxjZWPktfr6oofDad76zGETe",
-	"YQJxu2iSm65t8XrKG5qwzfZ5RBZX4o7t88iduuftl3j3redeWzJUNJkvIXiSYTxEeeeaO1H75LWrnG3k",
-	"9vnaxoJpjCzWUkfZX9c/pieTU9rEN/k0yX67FPlUuJpn90lGV4rQqQTuFNJH4yelLguWuBjjfYvACRH5",
-	"nDFjgZPncrknCvXXEOomT82ACjqFDW8VtZAUnzYQPgwQeJBWGrqC2mJFCImUGZf4m9J6lBAuKipX9E3c",
-	"QYaXzAw/SgfGek3R5jPjEdXpbNeDw2xomrvSIfKEWuQD6y8w65TKeazN1m17D3tXVmT9P06CqM5aeHAQ",
-	"rgUeN6IuxztLb6bbK6bgVNhS4OCSZQ9QbN+xeHMQlO1ZsJh9cmpbK/tXjZfv3Zmje9quRTzDFjzWr4wc",
-	"honh1OenQC0aAX/HTrm97ZWpOxXV16tN14qCXbjBle+BXg9E3A6xzrNaybmn3ebk7ia/qq0M6w90FQtK",
-	"trzjRVh1b9UBO3sz0YIouwV23Md2k0V288YN7MbZSpGXxsLtYL9SMi7TG4bsxWMC7aAaXK0vGXns881t",
-	"4TLqS0rbQgKjhIlKdbYdCOY0Yx0zXLwitCF11+uvHlJDkGkhywVWAwOstlFwfHDBsAFCxfpedzuBAycb",
-	"8ApCu3wvW7AdzgtAS3GtAT9cAQO/uXzcVfVa74gA6FNhnws7rVauvORzpkA/aJu6vDWmmGFE8ggGqyoW",
-	"cH4Iz7++x57VmrqW94L7RyVE5tnu5b3B9lpP/tmybWFIMer8B0AztvXNq3voA78eciafGNIYG3MVymBo",
-	"89ZoqlawW3lTKxZMehlXGBuId9CLN59bNHq8FVQzbA/HspbeeJEGcrHAM5LiDk2cA2PVb96lx0d0yJmZ",
-	"dKn5McVFbYXCh2b8dygIs1WWUBB2N8vySnjT0vKD9yFA3j/5jWbMxa6hlLCoWV7gTziE2ckXLfkqGC+t",
-	"MvH8+qS54ao+eQ7sAPOFgg+EHhNYXXqUc9U0is7vdwyRtlvIG8sowGzT9f5BgB6+R8aWckUJHfzrzVZC",
-	"bLVBXMAeievoZiq3rMh4qvtkBJIAvVIjo5SPECvKpllhDGrkxcSIKHPdSVvI9SQXqAzTHKwgIx28X/hw",
-	"DqkuBkMgKbcFiatQkbHYfJrzemS4AfM5C4AadzyAt8MBAOmcroEIe+2FAHctCqzkTggV4moDo4OIBHz3",
-	"whtw8g36iMc+dBAAgkigOVzMLrHmvf1mN2b77dgMWE6CCnrPlSBtUjm33eHXyAU7V5XpzKWx7MEt+/Sr",
-	"2a8vzM4dkrWsJWH6JhTKNUy2Od3byLReBdgJZ0cXK6hibkXyQm6TRBcr2+sSP80nZBTqPaM7VzrvG9kN",
-	"ef5gwd1mFvsueaCoe+6iynbI9HUKLRwT68eioR5Ly4Lr1WszHKvL2QO8pUtboIxcvHzm6hlhOjAURgtM",
-	"5sRvzbRegBPaJv1dyhsmYu8Fx6h1j7mbE8gBC9QwowHZ9tM+gXHrpxXiu2//stES5YSsjB5qH1KHGIIh",
-	"NBcTiZqy0DQF+YD5Hb1f2Ap6i/YSRAqFh9Tw+DiI19/Ye/w/1tHu3WtcfcaYKZ4xQ02zTCA/jNarWJ73",
-	"CajabiVd07jE1jaD8ES7JyjgJFhMDHb8lUD5ahO/f6qTzB6b9e4O9h63sgqB+AMppvpX4kpAsyuS0jyH",
-	"sPPx7YnrLTG6KPVMFvx/gOpD8ghITa7KweAsrVpAw99sBB5B2xJBzwqGsJCgUVf3Dj0JrgRo0fd+gem+",
-	"wRrVR6j0fJ+4mTnn/b3fDKHNT1hA4/JZ3c9WRVPfG7FnASlB9EAqryEeolJxRbIScarI+eCMjKL9rEcB",
-	"YQD71AIutIK4Oglvu8WjAtsn4EoAgpgnz87OHjp3BnGnjPlxOZM5uxKIPqx+IicO+5gr8i+D/mBwgqdG",
-	"zlMmsHeQZeSLBU1n7Oi0P1hj5eVy2afwc18W02P7rDr+9dnjJ89fP4FnIDN3PqfFyrwLRYtKfEqxobRN",
-	"PXfaKDaog20LjRFsfxULOlrtiIuXz3pJz9am9Ia9Qf8EvycXTNAF7w17Z3AJjCIExT6eQUvN/zH/nrJo",
-	"xYZamr1zOhiYUxZK+a0JZJtsAjQRhdsIBeCfPvlVyhsownfGAssRCwGZyCKomy/alp7Qan0hhQWMOB0M",
-	"2k4Uf98xPgpH0P0u9z+zjfEtqm1wLPSGf74Nl+VZfYI057egF9IpBGbtmCG//xg88+30M3QD1+FLqfS0",
-	"gGI0oGgCNCH3B2d98vuM5wB2q2alViQDzB1vkiN2EkYAYiR8BXXnTKnPQUXz1Nn2p94Ene43Uf4xFTXS",
-	"Aw3aSH97cuykajv/2hvWMfvqdMy50u5e7A2ArbBVa45gdctxlSIYKXeyFUSZi/iOKug7D7cHiITO+rp0",
-	"F7A6jtAJomJwFSIscfOBv0pWeAiEYS91gHqodu2EMLIe2MhXNfXbdpPhrne8OehU20jYO+QSKF/pNpon",
-	"7hEznLdxVjbyz2X7LNDK5VIc/9M2zKqyJ973Xvxi/j8Aa1RO3z/fh11me6eD0wdHg7Oj05PLwWAI//3R",
-	"S3rGTjFi3Qrgf6PpnPU1U9jy0U9s6HXIo3Oj0BvFtkfTVDvAL0+Ni3QewCabmzRKlPW6LlHmuVOpsTjH",
-	"0MJDQVrXZgjnaJ4A3WunRQdsTHistWOUD0J/SHrnXUTDI5o53yw8ctJJLlh9h2X4UAdh8lQWY55lTHw+",
-	"ofW+qen/+fZDTZAZ+noSBgLMy5i3H5LeQsYBSgVb+m1nhYAF4DQcAbVyiVN/bKMEV9wGajyYyIbPuRQk",
-	"oytAGhxVrDsCRflKcGXbdlvd7CEZOU8/e8eVViNUguqiEneQncjOsvJZxuYLqZlIV9D5862PDz2S2epu",
-	"m3zPjRvu0h120uOQDp7x68apzctuyLKTvaYZG4u7y23r3s6CICYELkMwvy96958PHm5/4rEUk5yjh/z8",
-	"pMMnXtJVLml2KeWvtJgyfO5+l/mocrGQhWbZbyzj1DVTPD897SCjahvjFYPkiC9XwCH3B8XEcSHX0NOO",
-	"3/sIwIdWnc1Yk4Gms6bw7it6vL7zTLyketZr0zI2E82+5SlETr/wzXHeeTrPZTWjL5Tj/g/Td2G3Y+y2",
-	"CZUiLefuopBziZiPtk4++2epdOhtwO6slS/Be6wRx9H8C7tFOQi6xKI7j3zYYuRbf8EJLAWD8zn4lpwQ",
-	"4RoR+FpjLFdd0gpwAltVgV0xoQXx6WLgOFnFjm4gQdVT6Y7bJ/msh70Pqd2H/IogKmT1+gdHZ4OaXn/D",
-	"hSGCX2Wa96p2u73fWZ7K3TQAgJn5BCe/n3MAPJRj/OV0gNMPgisnDx9A2iECtfx4fzAIA5Dm9l2naATQ",
-	"h2jjUXB8ZlJYlGodFsc3QTQwfLrsf51C85sm8tnOhZqYDHG9QIwbwQnQWiA8dz82bthqw6HxD7kMAVUg",
-	"bccMwowFU3Jv2GqIrn7XzSooN1J8KhQpF7h91Ewucai+a+8ri9d5JQq6TAJQ0w022S8Ai/m3Fu7WJHvq",
-	"KLi7XRYkin2wovmQkjg4btBlA96fG7aqnD+QS9Rb5HSsrtXNdc5vmf2x3+8HgKXD3muETeWQmEaOsDtz",
-	"noPfd8yALYSNMFfm6h1oA8C1LXYfJDkVdGnz01BBsSnA3wT3N8H9EUxI4Po6MtXuYhprDVptShtYhE7/",
-	"qCUD6tWSRtrbD+s6TAXTnlh3GWjhTvuu8m1tl1+qPNjglXiCPfTBMECgLQSnyX4i5khA//88qEFeBpg1",
-	"MUmfc6URaPAgMj7i9Ldt/3FsXBG9WrA2P79tDNhN+AT4iMjWHQ6Z1tBKp1hK9zhJs2Zn9zzXjxizoI1g",
-	"xclpZdSktFRmGNYPHCTeD09t/dy6aXS/+RburcPrwcn/vTj94+w/zn+//58P/uuHP368ePho8Pjk59Mn",
-	"vQqx8iwwnF4WEnDGEu+LrlL/LY3gzYeOZCA7vTRH6MZARliJ9M1f8+nE+ytGszrIbu7k1o6yvaCaHeUu",
-	"4XBRxpw3jR6ht6zAXqmWAepg7Y3OoQmWl9QEspHnmFvksZDhZYqLaY4ZQ/0rEUFBJs+EOcxSRqTApDsX",
-	"yTfKuy2QwyQAlsUkvPIezip98jCuzgMp57X0z6pm6YGRNY3mpw8GH3aPTQZZo118KoO/1WzWNW6buft1",
-	"KtefQ1f+YkPCADQYCkSAqJITErTp3VU0MlUiflbcP/FEZIpQgoVbCFr8yjyCHeYIZiJU7guL5e0qONZk",
-	"E37uYAGYPZ0M30I2dzdiv0J7EhibeW7PjC22rzlpX9G+sZ66fOm5dDEb0DMwEVKKxJ794PmD4JHNu45p",
-	"Iz41dq3QctS/Es8dzpYiGcuZNvOCXFuj4OpaW4Nam0jfApi8xtfBpl+njtv2V6JWudXQSvCpb1v/29b/",
-	"Are+ZfA7eZBcHUvUvkDoTjaZsFS70C5WENtaf0zaTlzjeOfgX84kWdCVIuOVb9MMQEfGCq6yviF/HzL5",
-	"9ZWo3u0CvYpliF1siwwoyZlSrEB879bQsBM3GZ9MWMGg6DfISTVDvxKU5EYFiOCdkymU2Wtl0dmtxCvY",
-	"EHPFzNVr7ECVXY9X15jNONps01zyQ3iuDmnO2GRLhDzfQb9vNNjqbqt8k1h/B4/7lyrpWMOGgL05XpEZ",
-	"BSSHdqFnsyKPac6KDRnzv1tYlYIpbEjdaJRTL5IOWicBxv2YMUEWVIFTHFwsBeUgimyrwfVsLhzOXlsF",
-	"Hv0b7JRPyUu1fClQNoFK8X5HAcPYOjBMTC5byuYXrEiZ0HSKnjW6zgVUW1QWgGlgBXadBB5ICBdKM5qt",
-	"daT4Tv3kGopNJVPQDhfLf6Vi/Sth29iokL0cKlb1/nrXz/UDqGK0A50clhqGfD/cTx4OkpPB4O0uHiIz",
-	"oku/0w53hPxd9sVXL9hrYht7hIRylTqWXN+EDaGdzlh6I3Fbxg1S39MDOhcq7N4JXS9dy9c3r34FlF5X",
-	"0EpkQcrFtKDZul6ITXDWtUF6Jaym+NiOiCim0LF00Wgs5Dao2bjG+OXKhkAVNGC3MJJDwrV9dxiyuRL+",
-	"oJGFpjm+Us3k0gKwgM1qbgYd2LfTXRQStz2C7aobhJyEYuZijrXMVZ91c3heCd9p3RVB4MCvq55Po5+a",
-	"1MA++bZbCplQnrPMv+JKjMKbrwVjmbq2N4/IPblwLYlgbt9D7esjqWdmjdAcoGMl89KWKUOBKbln/gdm",
-	"k0u5MDLyeww82+IQpzl8p4gFYCKy4FMulOuuY8Z8JczrXXE3eAdgQb9TZPT+8T+ePP7lxZvL69dPXr9+",
-	"9uL59bOfP4ywW4FhWgbAa6OqowuEPm7YQrcnJTk+eY1s8kUVjAQNhXwR70qWBV0soCDd7z64r97LZvMT",
-	"9saer+VaFHKnRB1Ltd2ti/2pYTcyrp0KE5bWKp2dOOqjzQdTT48XdHXc7/f3mafjjmieqe0MpRzYlZFu",
-	"3wpTvuKsInsMth+nPnUobZxCXc5Sm51z/N7+A+MoGqEsW9I8q6QePIjsIWhBTEEoT6XMyAJgHzELlYtb",
-	"yVNmC3hpnmP+pj2UqZJw5syx5Sl5ZjvxXQmL/kb0UhLAaamalrredUJqsqDFTXDmkJEdICDw4Y9RXwxM",
-	"1b5wXRqvVTDbtyJELLbUSqn4DjITAXDOIgTYQx5GmEkMIhEoI/RpONChw2fheOr3mpKtJTGnI+J1C+B1",
-	"xH98vr7Q2CVfF9yYE6AW/G1S1lsEv8XN+NcuxyHgrPVCPnIAkQ4VuXfpSkyEROipoOW0PZctl/21OZXI",
-	"VUOfD84rMIvnUpOn9pN2/cpCDB0ezNBOZrg+xB3OnJf4kpZ4fMvs9pHpX6gLyQhGJz2cUANeXxeexIuO",
-	"iCMJldd2ofnCabkNQBOr0BuZWVOp0ZU8txjKIDsVKrhOzZ4zPZOZWjM1rgQaFkuEmitkOZ1VRwMWnvjP",
-	"uwdXTFtHtpDX9sdr++OGwueXMPovUZtFQ2+rbrrTVoHJbkykv6PSWdcr7RBDtXJxbI/2XVXL+kJ9Uyy/",
-	"KZYdFEsvs+rCqotaac+mds+6FYO2u5bto1XmmavzmFGR5Ta4DxHBSgtJwh72NS0QHB1OXA7JyCp+oEXS",
-	"UrGmpsq1V1YTMrJZASOno4IjA5q0jG4lz1g2qjwr9htQVDUqBWa7j4jiRqcVsi7LfXNlcOU4QFWXpXky",
-	"GBA5gfgApt9bxG1LGldK2DijELonVtbKtF2Vl24NDp6L7UBVw87hCrAjXWcPSNTWbL4wf5wlHmTCIU5U",
-	"tjTgm1U4FddlxY5D8E155nMNlbzGXRiasYwUfDrToJuSSw8/6RK52a2+PulhcvUFDilI/j6v8G7O7v8B",
-	"lMJO6fF7MEHcI1ICD/TN8sLhZfiFi+kTS4OTxGmPSI8K7heRcTZqhHRubn6MbzqH1PWKoCeNGtZBRUYd",
-	"o5jl9yEpmJJlkbLrOVeKi+mQPLe6nQ/S3/MtI9lf1yffOzLK22mXbPgnUFXcQje85TXi77cBDhlVmIF9",
-	"VCAIe7iVbPbN2LGPoTre6Gw4sIRwI/tLu9T4NvdOW62vqy7/hgi0j9aN3UYsm1ZyP5M7at2Q6FJlw0dP",
-	"mvVO60Eddm6zOlg+MQqPa8dlbmvHwo7J3NdmJC4/ffcoVfX4twju5giu70otvdemc9T2gsxokSFicjP5",
-	"UC7F0JdC1BfcHOjzZooSKBCWXXyvTBgcIEphu1CEkr0SQi6JFH0SK5F4YTjMx22gVYo94/l6EnI8mttg",
-	"vgOZUHYYDiLDtiHbJSmoGtahorl/q33yvyeii+n8oLxu2JVN4R0c7K3S+7K2SS3am+10ZnvtqnW8jY1p",
-	"OnH5HQ7m0Apz0PHAQ5UM1qBKfvwhgCo5OUWsEiMYMDpXFCtD3N+kALzak8SVOT5u1jjaNXgFitSgPxgM",
-	"fvwQw1esK+JBbA7/+JmrRU5Xtqrx3r88fHg8l9/bH5+s1VE21L1d5ERI+5bCoJBZvulc7cejqvPx1k2o",
-	"5aJcHCCRYlxWClZQK4i1sKBE2WJB6750/aZ9sq8UKbsSWBFoLKqEZNKGTQynJd4TgF2tLA5sA2Ink7Yv",
-	"YBX9h5O16icMbVtAgNArYY5bBW2D7Ut8I4mZUxot+v5YlsbGdElV0I4Y00KgQbGz7ufYPwkK3CU6FxTN",
-	"MUf4Soy0XFyXCwWeeiVzi/MNLXXK3PYDHdcyH7DNuJyQ0csXry9JLAtmg3v2Ui7eLP7eSQZNO3fnpIMd",
-	"5BCQ61uSwTdf8Ddf8Nr58qisQRm0HSsOIKqDLgfVXh4yEGHdofFeA56coKqR4QPQEIcrbW5zHdBqcILC",
-	"elmpwjPGdSurMu7c0ZUQCR1qIFGOTfi7PnkJybxK05VrpbAEOHr/aYuYHfTLyJIrQXMlEc7Kap1Kujbw",
-	"5ss+Wdc+gW7iNkCTXwwJD4a6jlM/COC67ftyALB12x7qMyObR0ASG7es41jlVOk3av3FIX6IpcnLQmYl",
-	"NG4lFoQMmCwKgwUy/LCIIL+w1XZcc0Bu+KZNR+xZpV2vo1Dewd5sRyvHTCxlUZxQRhhZo4y1WmHWkdca",
-	"m3cRPp+b00EzI4ewz0VaGgknU9vzBkQUvI9lRpDMzLJxxCuHXFOMkchs1WyR/5PvIAXdsZkghjEzMvqZ",
-	"TWiZa+x1GGQnme3QrkvuA6T3UfHNcfs+Ez9Tc+Q8HLRtvC8YLa+73PnI+Hl3JdlXCqL3TaP8GMK1Qku3",
-	"EnZdwAba5DGgF21IR71keQ5J/VBPTButjdc7QWdlQcf5CpqMZsp3PXa4I+ADwL7f0GUKejj5zq4gd6se",
-	"T/dOB4PE9o4dEji0R4ltv/W97YhOb5ly+AdG9WWATs0BLti8+f7gjMwZFVYZFh7g4ErcCIxK6Ep5pW4k",
-	"5tFaf3anXHLl8xvGqzro0qSJ0yB8idqVMHqweQdKMnjlJmSmW9de95AhB9dUuuqn39OIzm1D2eY4ooVm",
-	"itNe0vurpEJDyPHkFLylvg0rpFz+mJ5MTmkPmy73Tgdn/UH/5OSs/0MHgWobEsPnDTu+EPmqNtTNL9hB",
-	"gq718v4Unoe1ZAR/0ti8V99H0vlfHp7XuulaBbWF4LZJbP0Mq/u6zwcPGj5n2w8T5vsh6b1CJt5t2C09",
-	"1dcHE3YV8p+GSZlvv8GtF0sIDhOB64/ts+LQmbrl4HS9qb+CUxJSYv7XVrHXu5E2cyGQG1DHt9DXgLZT",
-	"HYqu92TjYHwPjP0BT8ScxXpcX1YWgK/O2ILV484Vc27ajqCYH1E7cMwpiIWBV8K7bUC/o0bNzKWYWvxx",
-	"hPnwIOQdKiSiZRrmE/uYIOBqaO9xcr6FZjCzrwGP7he2+lwwmQEmFbDTJsUvae+CE/JezVvo0iZAgaFL",
-	"AhI7GuT9CAw06ET6rwXA5EvgItv6ZgMLLahOZxHvjM2loba1vLF9E/R7rBKLapoQbC6eYNXwUc6VNnLN",
-	"dYYHIaeWXKczBkq8nExs2bGtBwMAoisBOakWiIiD6zWOg7pVHEekYbnI9nTIrDPzQRvQWOhQ24UljiV6",
-	"EscSrbq6/2lVfqU1HngvJpO6A0UYrthD73rj6HZomKKvd4f/70lhQunQ2Sthla9j7J/e7p2oXMKCLQO3",
-	"sDm7lEv3x9pRLec8pXm+GmK3aCcSaMEwKwDMDZBAgnGjVqHz1774Stwwtqi90ws5C9mMn7ZWGMn5hIEb",
-	"DrIZsGQ2pwu7K0f+RWbQgEQjBVnK4sY8O5HFlYDT2Kh6FvLfjFHNbEoHL8KvugTJULnEzvNOuXwxgRpf",
-	"uMqlAPAcXUFTzNmVMFRaclHVRKBuafEyoHoNbDyLWIEfaKn7hd/uLEI/b2OY+oL1hmcPdkrPfOVo8DFL",
-	"2rwrW7Bluysbf/zMrmykxyZXtt1pX3FPmKb4/+YC/ziWEMq+DodNiXuhJaPCdV7EajaxIek1IeMVcW7V",
-	"KmFWlPOx0TMr2O2o4fRGYU7vYWXDuGD0JrN+tjyfYwar0RyntvOI0QHtRaMUDn8c1Bv47Z5Pa6f5GGBR",
-	"h2fnp7tITCRDi3BACOItmcffQu0xc65U9ZRxpHN9Dxy70sJOyUWueFJhQqbShuHtBsHOG67VEVS6ITa0",
-	"SzgaGaMMw+MjLUeggMkJGckUljW70KOfroRzO+gZm4O5aD/ankXkBlVUcNRDIiwaGCY1Eb3kkBp0JS58",
-	"RCqX8gb0IYoqFcuCfes+ikl7E7Y0F8HCtPmrGhAsGZnw3GgkiYMWMzoYwFRO2BJSfKi4EiOsYAHAbgFj",
-	"S+zgRzY3ZYSYICUbkqkElRCUxyCvqC2xCVbVFkceLL/p47U+Ot2z9dF2nfARqoJdbnzsAmEd7n5ayHmX",
-	"+y5l7yNmXo1X8saHh9bieLVwEu8WN8rDgFO1B9sTsLoEC6HSF7Zgy5tO/jh0RtYr+0HYAttzs+zG/nZk",
-	"xLOz8LhlTpw0j46ktaDBLAIq7fBwgsiPREtykgwGA3NmjN5f2Ur2q96Q/Nnv999+GAHQClyF6Ed6I+QS",
-	"jpIsbGaE2QWAVHglEHUYfh4SBbY8wCiByPTG7YhnIwLdUHxoBOV1oTQYFjbTdeTDryOimE7ITC4RJEtO",
-	"NMMyC7PN85zlZlIZXSno5VfAeVKvMyTU10IabdBOrB6OmUCNlevDh6qVCmNJy5nMmbHpbW0HvARSJDT2",
-	"dj0fnPriyComO/rJltXC2QQFl/j5GUWIdWPXyVKncs68pmo9ooDwdToYxKNEZm2drvoZU9UeOQd05bMM",
-	"cBHaY9iVtDQqcNi9riksxyDogweM+ty8KW2TqLLUi1L/uxeIp/cHNak5Xeij8/5JTWg+NOqzE+8ITBZ8",
-	"3ijqzc+3xN4/oFO3WRfSOCg6ng2HOg4aYlwK9mLSyjY1cwCkeeuxu34r8saHtx8ly2Od8QpIMVAuKdqz",
-	"03oqR5PBKlQyf1Qi07VnWvgPDOogaXZ7Q2ZVvZIaKqVRsqB6zlWkWnPbYNP6YCfWtn9fH1D1EmTfdW6N",
-	"TDjGrFGaxvNj1tk4/o3dTFBgpFd2FC3mqJOfFlrGHXbWBjJfLuBI+sQKxulB0fliTHhIxtsTxO+0AvF7",
-	"adHaXrmdvhnLb31CB8Py60SLPnENlpZUkWXBtWau3vZzQzGCF7kTDKOtVPl0EIz1oR16yYy5qsLO+tBW",
-	"x+dDNAFGK7/twUgP47hOnaM3oD2IIlJJOJuKah0qaH+7Qi0M1yzQ+3uHBXpYLdDjakib1qcx/gMvEMDB",
-	"dp44uTeqD2f0fYIr6vw91jzg6koEaunRL5iUhC3NilJAEO/eiFe3XHNxvSjktGBKjb43KvI3l/zB8vTQ",
-	"clzzVa4n54XuyuP3NkP2w3FhbDW1CSP0sSwKlkLENLTH1MwDJFVtZdKZWSd06/vboTQIzSd4cspvGVpU",
-	"vjSfpjcQNb4S+Ah00uqTVzA4yDt3RmoH6BmcEmuxuOqT+y9ZFmabWPccfL0FDNklFXeEQj45/fEjOeo+",
-	"ZvC2zQzcyaGEHPUpE8e76bs4rmFN8bXMouoK8R7TbZPFKW6fLx8gpFMkFg7Wb7HYL0LwA+MSGvocO5wA",
-	"BTPvtdB17Wj60P/GyeeJLCDHxrZUATwSrghUI9haUEx0ZcIB0HNFZizPiHU2UgX547pPXjOtc4ZZE+hv",
-	"vBIFozm8FVSOguWMKnPLT4RPiJBQR2r0SYyOzWSekUnBmMfIgyJ37qpFVfxQgNTGxx4s4EtCH2n4y0J0",
-	"kbCYJaV5fv3DD63FIzoPchd3yrlB4hw6AfFVxWqfIRGxw4633PCkMmu/qBSWL6M+5SuUnUa6RXBDuojM",
-	"4/fBX6hAg7Ta2t8dpBZmUBpJZ5Rb8+BG5TYixeBjwcbaWZIFz37yVs+fVyB8lH0dTGnn/R08+7fv/rxN",
-	"WcEjHbfBXbecAhWi244DJcNXU4MSY7bfENozA/7MvExnoHfMAWoGuj5z5UxZc8eEFi78CZFKF/yDgo0r",
-	"gdivUJnxk63ZRv1oVIpU5jlLId+XXOCItOuUySyCUK0jPM4ts3pSTTpgM2gfoLWocC3R2RZMVp1/McLj",
-	"UOnGjajh2flge9jw5HRHzFhLua9JP/rbiMNvSs9BZLA1vDqLYIC8n9tN2dKHGiTZYsEEyxwEZ5XtaBWs",
-	"IYrfJVUkpQU0zJC3rLC9p3MuWCCkoSFGRrjGZOClNSVzNtF9cpHnDmeIZpmy+TGjMc2pSNmo6sE2c9Ia",
-	"UDA9FoUrd8N38wBlw/WBm1HV0r3itafGFo/iJcYxuaB52H8Zi2JcAi5kMPKJR0VqywX0LaArMTWRxZxq",
-	"aPSgz057SW9O3/F5OXdI2OB0xAuDoCmEZlNWfAxwM0v93vDk4Rl83i6yWYve8ARM2DSXypfGJT0msjWI",
-	"3jA1wvCE69bRnkABrNIbOrzhWmKKpcQ6qNH95lvANTgtqNBdGklA1xBsDGgBiBFK1o4htCmQ8PBmbAhR",
-	"vQBB7DYlhziICUg/X889ryWe73KMeSZuwzN2N3wNvsqXQPEvojJYh7RFsVAP629LMzcqnWIFZ2pr1QWW",
-	"02HZhBF54zK9YYg+TgWZybLAuF5GV+bam8vHjSqM8QrLiWRh/jmWejasCoLHbMoxxicnqIzGiwpIKTTP",
-	"iZDLhJTCKNtrCezKDEDPWLHkivUJzBsy6bKMZUa4j1fW31cWCVESfYXmLwtKBEn0OTfim9i+2C71r3Ct",
-	"pyGlAFIJzk4w95AjEZSZ39mDB+Zvcx3mW3vgZJAMBoMrsZBcAPaSqlrWVHhIJC2h3rrl3IBZXVart6vG",
-	"vUv6dBJrMpJLMTXsBlwArWHiRw3eUDtqMoTk6w17GTV3MmFOlT97hny9BC6+jQawYp1pJNEszwld0AJd",
-	"v5hsCV9tG9O0kOXi0aplUEIKFozK/um9qVjTV124piK7NpfefrLs+I+IJNqawv6jrTjyle2neGxsaG/U",
-	"SNpsZHner78PsjI3v27nzLFgf0QOJhQMRmf8OxQ0ft5ypYpMLSfKko1nUt6oY0Ts3oSxP+XKo+y+efUr",
-	"aunYq8725+dTQXXp/CUshVZwmMpX0CXif4LvQmnU9que9kSxtGDayHVbsk3tJfCHjJmtxM4aCe5kxoV2",
-	"4HNKy8J147OgcBaR31WpQ6I5+cVm3pCC0UzhORIA8rkTDE5oPOpwmtjUAxDudJBWg2mKsoAySchQkKJP",
-	"nlQZ49XQpEjZT8SIGwVtBHxW1I2QS6i5qqXsg10yFbLAea/wkBkDpP/pYEDm9IYp1y8wYzmvDc1WHcdz",
-	"0Bm/Zfjgk9sOZgze+p0KFtnmSLiV9UJ7xmjGikpq46NHr92DXTMmTgfnaykT0Q7RB/IcoTB935Pjf7IU",
-	"Af4sT9gmJCfOPlDlGP5wd9a6v8FWrDX1M8syhxQ1Vx7knvNBWpyW+16/1kcEgVR2StgLF/ZT5Fu4foQO",
-	"F2+fgb4y71jozUmGficlYMHbXYV5bKCxQX6lAOY0Sl14OBwsz5ALwLi4VgFH1/J5mxxPcEtUu72qdwSZ",
-	"WArzK3R/awrEOyQgDqoExEc0I+7o25yDuD63w6UhBqKjqCbvgLL4dGbNzK8MzaWta0Hlqmtm8Jm9RCgJ",
-	"u88Gx7e9bE/untWuQsefkyNGRXV+PwByijuozKZCnKd7C49LkZjjbwqGXQFI3/n3fd/v4xh0WTugSBNx",
-	"aGujbB+CBI7ZBGqHETmwBOxA5xpUCaQAYmcaamMWDoNGMXPWac7A+JxRkQUoGhf2BRFTx3WQUvBxC/US",
-	"itXE/TXG6q2wNZDrR24p7ZqRIIRWvN1wMCrXbmJ9UBVlFGPobYy1l0SdBbIouQ57Cq9/JOw7uf49sx9t",
-	"wx7I6bW+uQKdArJIZ0xpHFGfPJcwfyY0r03nH4zmNqzTRmK3zmaFEweZUyEIWeo7pPrg3YAiERl3TvVE",
-	"FnNiPdguZdm2RKrawBrjO3idd13HjE5WsIamhEmnrjT9otQzM/kUWmeMV5W46jd1Gb/3tvLd0vsltoNf",
-	"BJ+xEA5vP/z/AQAA//8=",
-}
-
-// decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,
-// after base64-decoding and flate-decompressing the embedded blob.
-func decodeSpec() ([]byte, error) {
-	encoded := strings.Join(swaggerSpec, "")
-	compressed, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return nil, fmt.Errorf("error base64 decoding spec: %w", err)
-	}
-	zr := flate.NewReader(bytes.NewReader(compressed))
-	var buf bytes.Buffer
-	if _, err := buf.ReadFrom(zr); err != nil {
-		return nil, fmt.Errorf("read flate: %w", err)
-	}
-	if err := zr.Close(); err != nil {
-		return nil, fmt.Errorf("close flate reader: %w", err)
-	}
-
-	return buf.Bytes(), nil
-}
-
-var rawSpec = decodeSpecCached()
-
-// a naive cache of the decoded OpenAPI spec
-func decodeSpecCached() func() ([]byte, error) {
-	data, err := decodeSpec()
-	return func() ([]byte, error) {
-		return data, err
-	}
-}
-
-// Constructs a synthetic filesystem for resolving external references when loading openapi specifications.
-func PathToRawSpec(pathToFile string) map[string]func() ([]byte, error) {
-	res := make(map[string]func() ([]byte, error))
-	if len(pathToFile) > 0 {
-		res[pathToFile] = rawSpec
-	}
-
-	return res
-}
-
-// GetSpec returns the OpenAPI specification corresponding to the generated
-// code in this file. External references in the spec are resolved through
-// PathToRawSpec; externally-referenced files must be embedded in their
-// corresponding Go packages (via the import-mapping feature). URL-based
-// external refs are not supported.
-func GetSpec() (swagger *openapi3.T, err error) {
-	resolvePath := PathToRawSpec("")
-
-	loader := openapi3.NewLoader()
-	loader.IsExternalRefsAllowed = true
-	loader.ReadFromURIFunc = func(loader *openapi3.Loader, url *url.URL) ([]byte, error) {
-		pathToFile := url.String()
-		pathToFile = path.Clean(pathToFile)
-		getSpec, ok := resolvePath[pathToFile]
-		if !ok {
-			err1 := fmt.Errorf("path not found: %s", pathToFile)
-			return nil, err1
-		}
-		return getSpec()
-	}
-	var specData []byte
-	specData, err = rawSpec()
-	if err != nil {
-		return
-	}
-	swagger, err = loader.LoadFromData(specData)
-	if err != nil {
-		return
-	}
-	return
-}
-
-// GetSpecJSON returns the raw JSON bytes of the embedded OpenAPI
-// specification: decompressed but not unmarshaled. External references
-// are not resolved here; the bytes are the spec exactly as embedded by
-// codegen. The result is cached at package init time, so repeated calls
-// are cheap.
-func GetSpecJSON() ([]byte, error) {
-	return rawSpec()
-}
-
-// GetSwagger returns the OpenAPI specification corresponding to the
-// generated code in this file.
-//
-// Deprecated: GetSwagger predates kin-openapi renaming openapi3.Swagger
-// to openapi3.T. Use [GetSpec] instead. This wrapper is retained for
-// backwards compatibility.
-func GetSwagger() (*openapi3.T, error) {
-	return GetSpec()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/keymeter/keymeter/internal/postgres"
 )
@@ -116,6 +117,16 @@ func (b *Billing) applyTx(
 	return true, invalidation, err
 }
 
+// endOf returns when a subscription ended, zero if that is not known.
+func endOf(id string, subscriptions []Subscription) time.Time {
+	for _, s := range subscriptions {
+		if s.ID == id {
+			return s.EndedAt
+		}
+	}
+	return time.Time{}
+}
+
 func ended(subscriptions []Subscription) []string {
 	ids := []string{}
 	for _, s := range subscriptions {
@@ -139,6 +150,7 @@ func (b *Billing) applySubscriptionsTx(
 	}
 	followed := followedRow{}
 	standing := b.free()
+	standing.Since = endOf(deref(bought.subscriptionID), subscriptions)
 	if ok {
 		followed = b.follow(current, bought, now)
 		standing = b.standing(current, followed.pastDueSince, now)

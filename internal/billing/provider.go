@@ -156,12 +156,13 @@ type Subscription struct {
 	Anchor                 time.Time // whole months are counted from it
 	PeriodStart, PeriodEnd time.Time
 	CancelAtPeriodEnd      bool
-	// Scheduled reports that a change is scheduled, such as a downgrade at the period's end.
-	Scheduled         bool
-	TrialEnd, EndedAt time.Time
+	PlanSince              time.Time // when the plan was changed last in this period, if that was invoiced
+	TrialEnd, EndedAt      time.Time
 	// Unpaid reports that an invoice of the subscription is a draft or open: its current period, or the last change of
 	// plan, is not paid for yet.
 	Unpaid bool
+	// Scheduled reports that a change is scheduled, such as a downgrade at the period's end.
+	Scheduled bool
 	// Paused reports that payments are not collected for now. The status may be active all the same.
 	Paused bool
 }

@@ -48,7 +48,7 @@ func (b *Billing) standing(s Subscription, pastDueSince *time.Time, now time.Tim
 	}
 	paid := credits.Standing{
 		Plan: b.Catalogue.Plan(s.Tier), Monthly: credits.Full, Overage: true,
-		Cycle: &credits.Cycle{Source: s.ID, Anchor: s.Anchor, Start: s.PeriodStart},
+		Cycle: &credits.Cycle{Source: s.ID, Anchor: s.Anchor, Start: s.PeriodStart}, Since: s.PlanSince,
 	}
 	switch s.Status {
 	case Active:

@@ -259,7 +259,17 @@ func (m *machine) standing(t *rapid.T, tier plans.Tier) modelStanding {
 		plan:    m.model.plans[tier],
 		monthly: rapid.SampledFrom([]Monthly{Full, Full, Full, Full, Trial, Bridge, Frozen}).Draw(t, "monthly"),
 		overage: rapid.IntRange(0, 4).Draw(t, "overage") > 0,
+		since:   m.since(t),
 	}
+}
+
+// since draws when a plan took effect; most are seen at once.
+func (m *machine) since(t *rapid.T) time.Time {
+	ago := rapid.SampledFrom([]time.Duration{0, 0, 0, -time.Second, time.Minute, 100 * time.Hour, 1000 * time.Hour}).Draw(t, "ago")
+	if ago == 0 {
+		return time.Time{}
+	}
+	return m.bench.clock.Now().Add(-ago).Truncate(time.Second)
 }
 
 // ChangeByHand sets a tier, of whatever the account is on. Free ends a subscription.
@@ -338,7 +348,7 @@ func (m *machine) ReadStale(t *rapid.T) {
 }
 
 func (s modelStanding) standing(cycle *Cycle) Standing {
-	return Standing{Plan: s.plan, Cycle: cycle, Monthly: s.monthly, Overage: s.overage}
+	return Standing{Plan: s.plan, Cycle: cycle, Monthly: s.monthly, Overage: s.overage, Since: s.since}
 }
 
 func (m *machine) change(t *rapid.T, id string, s modelStanding, cycle *Cycle) {

@@ -339,7 +339,7 @@ func (a *modelAccount) changePlan(s modelStanding, byHand bool, now time.Time) {
 		source := "change"
 		if !byHand {
 			source = "upgrade:" + a.monthly() + ":" + string(s.plan.Tier)
-			whole, left := p.end.Sub(p.cycleStart()).Microseconds(), p.end.Sub(now).Microseconds()
+			whole, left := p.end.Sub(p.cycleStart()).Microseconds(), p.end.Sub(s.seenAt(p, now)).Microseconds()
 			more = (more*max(0, min(left, whole)) + whole - 1) / whole
 		}
 		a.give(a.included(s.plan, more, s.monthly == Trial, source))

@@ -70,6 +70,15 @@ type modelStanding struct {
 	plan    plans.Plan
 	monthly Monthly
 	overage bool
+	since   time.Time // of the plan, zero for now
+}
+
+// seenAt is when a plan took effect in a period: what is seen late counts from then.
+func (s modelStanding) seenAt(p *modelPeriod, now time.Time) time.Time {
+	if s.since.IsZero() || now.Before(s.since) {
+		return now
+	}
+	return latest(s.since, p.start)
 }
 
 // modelOutcome is what the rules say of an event. code is "" if it is recorded; field is what an invalid one names.
@@ -226,7 +235,8 @@ func (m *model) changePeriod(a *modelAccount, now time.Time, s modelStanding, cy
 	current := a.latest()
 	switch {
 	case cycle == nil && current.source != OwnSource:
-		m.cut(a, now, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now)
+		at := s.seenAt(current, now)
+		m.cut(a, at, s, Cycle{Source: OwnSource, Anchor: at, Start: at}, now)
 		return
 	case cycle != nil && (current.source != cycle.Source || current.cycleStart().Before(cycle.Start)):
 		m.cut(a, cycle.Start, s, *cycle, now)

@@ -351,6 +351,15 @@ func TestChangeOfPlan(t *testing.T) {
 			r.reads(plans.Scale, Full)
 			r.has(143_334+400_000, 543_334)
 		},
+		"also if it is seen late": func(r *rule) {
+			r.paid(plans.Starter, april)
+			r.clock.Set(in2026(4, 29))
+			require.NoError(r.t, r.apply(r.t.Context(), r.id, Standing{
+				Plan: r.catalogue.Plan(plans.Pro), Cycle: &Cycle{Source: "sub_1", Anchor: april, Start: april}, Monthly: Full,
+				Overage: true, Since: late,
+			}))
+			r.has(50_000+93_334, 143_334)
+		},
 		"also to who comes back to the month, once": func(r *rule) {
 			r.paid(plans.Starter, april)
 			r.uses("e", 10_000)

@@ -30,6 +30,8 @@ type Standing struct {
 	Cycle   *Cycle // of the subscription that the plan comes from; nil for a plan without one
 	Monthly Monthly
 	Overage bool // usage beyond the credits is let through and billed, as far as the plan has it
+	// Since is when the plan took effect, or the subscription before ended, for what is seen late; zero is now.
+	Since time.Time
 }
 
 // ApplyTx puts the account's current period under a standing; the same again changes nothing. The caller writes the
@@ -52,7 +54,8 @@ func (c *Credits) ApplyTx(ctx context.Context, tx postgres.Tx, accountID string,
 	}
 	switch cycle := s.Cycle; {
 	case cycle == nil && current.Cycle.Source != OwnSource:
-		err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: now, Start: now}, now, now)
+		at := s.since(current, now)
+		err = c.switchTx(ctx, tx, current, s, Cycle{Source: OwnSource, Anchor: at, Start: at}, at, now)
 	case cycle != nil && (current.Cycle.Source != cycle.Source || current.Cycle.Start.Before(cycle.Start)):
 		err = c.switchTx(ctx, tx, current, s, *cycle, cycle.Start, now)
 	default:
@@ -285,13 +288,21 @@ func (c *Credits) changePlanTx(
 	if byHand {
 		source = c.ids.New("change")
 	} else {
-		more = share(more, b.EndsAt.Sub(now), b.EndsAt.Sub(b.Cycle.Start))
+		more = share(more, b.EndsAt.Sub(s.since(b, now)), b.EndsAt.Sub(b.Cycle.Start))
 	}
 	_, err := c.giveTx(ctx, tx, b, Grant{
 		Kind: MonthlyGrant, Amount: more, Source: source, Reason: "Change to the " + s.Plan.Name + " plan",
 		ExpiresAt: carriedUntil(b, s),
 	}, now)
 	return b, err
+}
+
+// since returns when the plan took effect in a period.
+func (s Standing) since(b Balance, now time.Time) time.Time {
+	if s.Since.IsZero() || s.Since.After(now) {
+		return now
+	}
+	return later(s.Since, b.StartsAt)
 }
 
 // share returns the part of credits that left is of whole, rounded up.

@@ -1,16 +1,29 @@
 package httpapi_test
 
 import (
+	"cmp"
+	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/require"
 )
 
-// operations returns each operation of the contract with the kind of credential it takes, from the contract itself.
-func operations(t *testing.T) (found []struct{ id, method, path, credential string }) {
+// operation is what the contract says of how to call it.
+type operation struct {
+	id, method, path, credential string
+	// body is its example, "" if it takes none.
+	body string
+	// keyed is whether it takes an Idempotency-Key.
+	keyed bool
+}
+
+// operations returns each operation of the contract, from the contract itself.
+func operations(t *testing.T) (found []operation) {
 	t.Helper()
 	doc, err := oracle.doc()
 	require.NoError(t, err)
@@ -20,16 +33,23 @@ func operations(t *testing.T) (found []struct{ id, method, path, credential stri
 			if op.Security != nil {
 				security = *op.Security
 			}
-			o := struct{ id, method, path, credential string }{id: op.OperationID, method: method}
+			o := operation{id: op.OperationID, method: method}
 			for _, requirement := range security {
 				for scheme := range requirement {
 					o.credential = scheme
 				}
 			}
+			if op.RequestBody != nil {
+				body, err := json.Marshal(op.RequestBody.Value.Content["application/json"].Examples["OK"].Value.Value)
+				require.NoError(t, err)
+				o.body = string(body)
+			}
+			o.keyed = op.Parameters.GetByInAndName(openapi3.ParameterInHeader, "Idempotency-Key") != nil
 			o.path = strings.NewReplacer("{keyId}", "key_x", "{accountId}", "acct_x").Replace(path)
 			found = append(found, o)
 		}
 	}
+	slices.SortFunc(found, func(a, b operation) int { return cmp.Compare(a.id, b.id) })
 	return found
 }
 

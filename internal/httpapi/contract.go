@@ -13,7 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/keymeter/keymeter/gen/api"
+	"github.com/keymeter/keymeter"
 	"github.com/keymeter/keymeter/internal/keys"
 )
 
@@ -41,12 +41,17 @@ type parameter struct {
 // contract is the operations by method and Echo route.
 type contract map[string]*operation
 
-// readContract reads what the contract says of each operation and compiles its schemas, once.
-func readContract(contractJSON []byte) (contract, error) {
-	doc, err := api.GetSpec()
-	if err != nil {
-		return nil, err
+// loadContract reads openapi.yaml, and writes it as JSON too.
+func loadContract() (doc *openapi3.T, contractJSON []byte, err error) {
+	if doc, err = openapi3.NewLoader().LoadFromData(keymeter.Contract); err != nil {
+		return nil, nil, err
 	}
+	contractJSON, err = doc.MarshalJSON()
+	return doc, contractJSON, err
+}
+
+// readContract reads what the contract says of each operation and compiles its schemas, once.
+func readContract(doc *openapi3.T, contractJSON []byte) (contract, error) {
 	compiler, err := newSchemaCompiler(contractJSON)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"io"
 	"log/slog"
 	"net/http"
@@ -25,7 +26,17 @@ import (
 	"github.com/keymeter/keymeter/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { testkit.Main(m, wholeContractSeen) }
+
+// wholeContractSeen fails a run of all tests that has left an answer of the contract unseen.
+func wholeContractSeen() error {
+	for _, filter := range []string{"test.run", "test.skip", "test.list"} {
+		if flag.Lookup(filter).Value.String() != "" {
+			return nil
+		}
+	}
+	return oracle.unseen()
+}
 
 const (
 	theServiceToken  = "test-service-token-0123456789abcdef"

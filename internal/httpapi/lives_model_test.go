@@ -49,6 +49,10 @@ type observed struct {
 	Start int64           `json:"current_period_start"`
 	End   int64           `json:"current_period_end"`
 	Pause json.RawMessage `json:"pause_collection"`
+	Last  struct {
+		Created       int64
+		BillingReason string `json:"billing_reason"`
+	} `json:"latest_invoice"`
 	Items struct {
 		Data []struct {
 			ID    string
@@ -71,7 +75,7 @@ func (o observed) paused() bool { return len(o.Pause) > 0 && string(o.Pause) != 
 func (l *lifetimes) observe(t tester, one *life) {
 	t.Helper()
 	now, tier := l.w.clock.Now(), "free"
-	for _, o := range list[observed](t, l, "/v1/subscriptions?status=all&limit=100&customer="+one.customerID) {
+	for _, o := range list[observed](t, l, "/v1/subscriptions?expand[]=data.latest_invoice&status=all&limit=100&customer="+one.customerID) {
 		if o.live() && o.Status != "incomplete" {
 			tier = one.model.observe(o, l.unpaid(t, one, o.ID), now)
 		}
@@ -126,6 +130,9 @@ func (m *modelLife) paid(o observed, now time.Time) {
 	}
 	if more := credits - p.included; more > 0 {
 		start, end := time.Unix(o.Start, 0), time.Unix(o.End, 0)
+		if changed := time.Unix(o.Last.Created, 0); o.Last.BillingReason == "subscription_update" && changed.After(start) {
+			now = changed
+		}
 		p.more += roundedUp(more, end.Sub(now), end.Sub(start))
 		p.included = credits
 	}

@@ -28,7 +28,7 @@ func (s *server) GetBillingProblems(
 		answer.Overage[i] = api.OpenOverage{
 			ID: bill.OverageID, AccountID: bill.AccountID, SubscriptionID: optionalText(bill.SubscriptionID),
 			PeriodStart: second(bill.StartsAt), PeriodEnd: second(bill.EndsAt), Credits: bill.Credits,
-			AmountCents: bill.AmountCents, State: api.OpenOverageState(bill.State), Attempts: int32(bill.Attempts),
+			AmountCents: bill.AmountCents, State: api.OverageState(bill.State), Attempts: int32(bill.Attempts),
 			Error: optionalText(bill.LastError),
 		}
 	}

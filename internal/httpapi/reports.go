@@ -27,12 +27,12 @@ func (s *server) GetUsageTimeseries(
 	ctx context.Context, r api.GetUsageTimeseriesRequestObject,
 ) (api.GetUsageTimeseriesResponseObject, error) {
 	groupBy := deref(r.Params.GroupBy)
-	both := groupBy == api.GetUsageTimeseriesParamsGroupByCategoryAndKey
+	both := groupBy == api.UsageGroupingCategoryAndKey
 	points, err := s.Credits.Timeseries(ctx, principalOf(ctx).AccountID, credits.TimeseriesQuery{
 		From: r.Params.From, To: r.Params.To, KeyID: deref(r.Params.KeyID), Category: categoryOf(r.Params.Category),
-		Bucket:     credits.Bucket(cmp.Or(deref(r.Params.Bucket), api.GetUsageTimeseriesParamsBucketDay)),
-		ByKey:      both || groupBy == api.GetUsageTimeseriesParamsGroupByKey,
-		ByCategory: both || groupBy == api.GetUsageTimeseriesParamsGroupByCategory,
+		Bucket:     credits.Bucket(cmp.Or(deref(r.Params.Bucket), api.UsageBucketDay)),
+		ByKey:      both || groupBy == api.UsageGroupingKey,
+		ByCategory: both || groupBy == api.UsageGroupingCategory,
 	})
 	if err != nil {
 		return nil, err

@@ -12,7 +12,6 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 
-	"github.com/keymeter/keymeter/gen/api"
 	"github.com/keymeter/keymeter/internal/fault"
 )
 
@@ -79,6 +78,9 @@ func complaints(root string, err error) []fault.Field {
 func leaves(root string, e *jsonschema.ValidationError) []fault.Field {
 	if _, ok := e.ErrorKind.(*kind.OneOf); ok && len(e.Causes) > 0 {
 		return leaves(root, meant(e.Causes))
+	}
+	if k, ok := e.ErrorKind.(*kind.PropertyNames); ok { // its causes are about the name, and don't tell whose it is
+		return each(root, e.InstanceLocation, []string{k.Property}, "has a name that is not allowed")
 	}
 	if len(e.Causes) == 0 {
 		return complaint(root, e)
@@ -195,7 +197,7 @@ func fieldName(root string, path []string) string {
 
 // CheckRequest checks a value against a request schema of the contract, for callers that do not come over HTTP.
 func CheckRequest(schema string, value map[string]any) error {
-	contractJSON, err := api.GetSpecJSON()
+	_, contractJSON, err := loadContract()
 	if err != nil {
 		return err
 	}

@@ -54,11 +54,11 @@ var _ api.StrictServerInterface = (*server)(nil)
 
 // New returns the handler of all of the contract, the documentation and the contract itself.
 func New(cfg Config) (http.Handler, error) {
-	contractJSON, err := api.GetSpecJSON()
+	doc, contractJSON, err := loadContract()
 	if err != nil {
 		return nil, fmt.Errorf("read the contract: %w", err)
 	}
-	operations, err := readContract(contractJSON)
+	operations, err := readContract(doc, contractJSON)
 	if err != nil {
 		return nil, fmt.Errorf("read the contract: %w", err)
 	}

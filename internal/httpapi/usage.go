@@ -74,7 +74,7 @@ func readEvents(ctx context.Context) (events []api.UsageEvent, single bool, err 
 func (s *server) noteUsed(events []credits.Event, results []api.UsageEventResult) {
 	now := s.Now()
 	for i, e := range events {
-		if e.KeyID == "" || results[i].Status != api.UsageEventResultStatusRecorded {
+		if e.KeyID == "" || results[i].Status != api.UsageEventStatusRecorded {
 			continue
 		}
 		at := now
@@ -109,11 +109,11 @@ func toResults(events []credits.Event, outcomes []credits.Outcome) []api.UsageEv
 	results := make([]api.UsageEventResult, len(outcomes))
 	for i, o := range outcomes {
 		results[i] = api.UsageEventResult{
-			ID: events[i].ID, Status: api.UsageEventResultStatusRecorded, Duplicate: o.Duplicate, Credits: o.Credits,
+			ID: events[i].ID, Status: api.UsageEventStatusRecorded, Duplicate: o.Duplicate, Credits: o.Credits,
 		}
 		if o.Refusal != nil {
 			code := api.ErrorCode(o.Refusal.Code)
-			results[i].Status, results[i].Credits = api.UsageEventResultStatusRefused, 0
+			results[i].Status, results[i].Credits = api.UsageEventStatusRefused, 0
 			results[i].Code, results[i].Detail = &code, &o.Refusal.Message
 		}
 	}

@@ -29,8 +29,7 @@ type story struct {
 	credits  credits
 	// blurred reports that it depends on the telling whether the month's credits are given at once or in two parts.
 	blurred bool
-	// timed reports that it ends in something that counts from when it is seen: the part of a month that is left for a better
-	// plan, or a period that begins. So what was lost is found at the same time here; else it is found a minute later.
+	// timed reports that what was lost is found at the same time; else it is found a minute later.
 	timed bool
 }
 
@@ -58,7 +57,7 @@ var stories = []story{
 		chapters: []chapter{{uses: 37, happens: checksOut("starter"), webhooks: paidCheckout}},
 	},
 	{
-		name: "upgrade", tellings: 16, timed: true, tier: "pro", credits: credits{1234, 151_613, 150_379},
+		name: "upgrade", tellings: 16, tier: "pro", credits: credits{1234, 151_613, 150_379},
 		before:   subscribed("starter"),
 		chapters: []chapter{{after: 10 * day, checked: true, uses: 1234, happens: checksOut("pro"), webhooks: planChange}},
 	},
@@ -102,7 +101,7 @@ var stories = []story{
 		},
 	},
 	{
-		name: "cancellation", tellings: 7, timed: true, tier: "free", credits: credits{0, 2500, 2500},
+		name: "cancellation", tellings: 7, tier: "free", credits: credits{0, 2500, 2500},
 		before: subscribed("pro"),
 		chapters: []chapter{
 			{uses: 1234, happens: cancels(true), webhooks: []string{"customer.subscription.updated"}},

@@ -175,8 +175,10 @@ func (w *twoServers) wantOnce(c customer) {
 		invoices[i].ID = ""
 	}
 	require.Equal(w.t, []stripeInvoice{
-		{"", "paid", 4000, "manual"}, {"", "paid", 9900 + 4000, "subscription_cycle"},
-		{"", "paid", 49900, "subscription_create"}, {"", "paid", 9900, "subscription_create"},
+		{"", "paid", 4000, "manual"},
+		{"", "paid", 9900 + 4000, "subscription_cycle"},
+		{"", "paid", 49900, "subscription_create"},
+		{"", "paid", 9900, "subscription_create"},
 	}, invoices)
 	require.Len(w.t, w.items(customerID), 2)
 	require.Equal(w.t, []int64{49900}, w.refunds(customerID))

@@ -49,7 +49,7 @@ func (c *Client) BillAlone(ctx context.Context, p billing.OwnInvoice) (invoiceID
 		}
 	}
 	_, err = c.api.Invoices.FinalizeInvoice(invoice.ID, &stripego.InvoiceFinalizeInvoiceParams{
-		Params: write(ctx, "keymeter:finalize:"+invoice.ID), AutoAdvance: stripego.Bool(true),
+		Params: write(ctx, "keymeter:finalize:"+p.Key+":"+invoice.ID), AutoAdvance: stripego.Bool(true),
 	})
 	return invoice.ID, failed("finalize the invoice", err)
 }

@@ -16,11 +16,11 @@ import (
 func (c *Client) Subscriptions(ctx context.Context, customerID string) ([]billing.Subscription, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	list := c.api.Subscriptions.List(&stripego.SubscriptionListParams{
-		ListParams: page(ctx),
-		Customer:   stripego.String(customerID),
-		Status:     stripego.String("all"),
-	})
+	params := &stripego.SubscriptionListParams{
+		ListParams: page(ctx), Customer: stripego.String(customerID), Status: stripego.String("all"),
+	}
+	params.AddExpand("data.latest_invoice")
+	list := c.api.Subscriptions.List(params)
 	var subscriptions []billing.Subscription
 	var periods map[string]period // of the page that the list is at
 	for list.Next() {
@@ -55,8 +55,16 @@ func (c *Client) subscription(s *stripego.Subscription, p period) (billing.Subsc
 		ID: s.ID, ItemID: item.ID, Status: billing.Status(s.Status), Tier: c.tier(item.Price),
 		Created: at(s.Created), Anchor: at(s.BillingCycleAnchor), PeriodStart: at(p.Start), PeriodEnd: at(p.End),
 		CancelAtPeriodEnd: s.CancelAtPeriodEnd, TrialEnd: at(s.TrialEnd), EndedAt: at(s.EndedAt),
-		Paused: s.PauseCollection != nil, Scheduled: s.Schedule != nil,
+		Paused: s.PauseCollection != nil, Scheduled: s.Schedule != nil, PlanSince: planSince(s.LatestInvoice),
 	}, nil
+}
+
+// planSince returns when the plan was changed, if the latest invoice is for that.
+func planSince(latest *stripego.Invoice) time.Time {
+	if latest == nil || latest.BillingReason != stripego.InvoiceBillingReasonSubscriptionUpdate {
+		return time.Time{}
+	}
+	return at(latest.Created)
 }
 
 // period is in seconds since 1970.

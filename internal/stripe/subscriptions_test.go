@@ -34,8 +34,20 @@ func TestSubscriptions(t *testing.T) {
 			PeriodStart: time.Date(2026, 1, 1, 0, 0, 2, 0, time.UTC), PeriodEnd: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC),
 			CancelAtPeriodEnd: true,
 		}}, got)
-		require.Equal(t, url.Values{"customer": {"cus_1"}, "status": {"all"}, "limit": {"100"}}, sent.take()[0].form)
+		require.Equal(t, url.Values{
+			"customer": {"cus_1"}, "status": {"all"}, "limit": {"100"}, "expand[0]": {"data.latest_invoice"},
+		}, sent.take()[0].form)
 	})
+	for reason, changed := range map[string]int64{"subscription_update": 1767300000, "subscription_cycle": 0} {
+		t.Run("changed as its invoice says: "+reason, func(t *testing.T) {
+			t.Parallel()
+			client, _ := newClient(t, list(strings.Replace(subscriptionJSON, "{",
+				`{"latest_invoice":{"id":"in_1","created":1767300000,"billing_reason":"`+reason+`"},`, 1)))
+			got, err := client.Subscriptions(t.Context(), "cus_1")
+			require.NoError(t, err)
+			require.Equal(t, at(changed), got[0].PlanSince)
+		})
+	}
 	t.Run("none", func(t *testing.T) {
 		t.Parallel()
 		client, _ := newClient(t, list(""))

@@ -80,7 +80,7 @@ func TestCheckoutSnapshots(t *testing.T) {
 	require.Equal(t, map[string]string{
 		"customer.created": "", "customer.subscription.created": "incomplete", "invoice.created": "draft",
 		"customer.subscription.updated": "active",
-		"invoice.finalized": "open", "invoice.paid": "paid", "invoice.payment_succeeded": "paid",
+		"invoice.finalized":             "open", "invoice.paid": "paid", "invoice.payment_succeeded": "paid",
 		"payment_intent.created": "requires_payment_method", "charge.succeeded": "succeeded",
 		"payment_intent.succeeded": "succeeded", "checkout.session.completed": "complete",
 	}, statuses)

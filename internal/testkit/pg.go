@@ -57,11 +57,19 @@ var shared server
 // Main runs the tests and stops the database server after them. Each package that calls DB or DatabaseURL needs
 //
 //	func TestMain(m *testing.M) { testkit.Main(m) }
-func Main(m *testing.M) {
+//
+// The checks are of what tests that have all passed have left.
+func Main(m *testing.M, checks ...func() error) {
 	shared.mu.Lock()
 	shared.inMain = true
 	shared.mu.Unlock()
 	code := m.Run()
+	for _, check := range checks {
+		if err := check(); code == 0 && err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	if err := errors.Join(shared.stop(), built.remove()); err != nil {
 		fmt.Fprintln(os.Stderr, "testkit: clean up:", err)
 		code = max(code, 1)
