@@ -70,6 +70,10 @@ func TestDowngradeAtThePeriodsEnd(t *testing.T) {
 	w.sim.Advance()
 	w.delivered()
 	require.Equal(t, "pro", w.subscription(c).Tier, "to the last second")
+	w.clock.Set(time.Date(2026, 4, 21, 10, 30, 1, 0, time.UTC))
+	w.sim.Advance()
+	w.delivered()
+	w.bills("billed", 1) // while the renewal is a draft
 	w.renew()
 	s = w.subscription(c)
 	require.Equal(t, "starter", s.Tier)

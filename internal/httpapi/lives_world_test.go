@@ -263,7 +263,11 @@ func (l *lifetimes) priceID(t tester, tier string) string {
 func (l *lifetimes) move(t tester, one *life, tier string) string {
 	t.Helper()
 	price := l.priceID(t, tier)
-	for _, s := range list[observed](t, l, "/v1/subscriptions?status=all&limit=100&customer="+one.customerID) {
+	type withItems struct {
+		stripeSubscription
+		Items struct{ Data []struct{ ID string } }
+	}
+	for _, s := range list[withItems](t, l, "/v1/subscriptions?status=all&limit=100&customer="+one.customerID) {
 		if s.live() {
 			return word(l.changeSubscription(url.Values{
 				"items[0][id]": {s.Items.Data[0].ID}, "items[0][price]": {price}, "proration_behavior": {"always_invoice"},
