@@ -38,6 +38,9 @@ contract: ## Lint openapi.yaml, and fail if it breaks clients of the last releas
 	scripts/lint-contract
 	scripts/breaking
 
+workflows: ## Run docs/workflows against a server, each answer judged by openapi.yaml
+	scripts/workflows
+
 test-pages: ## Test /docs and /reference in a Chromium
 	scripts/browser-tests
 
@@ -60,4 +63,4 @@ $(TOOLS)/.built: tools/go.mod tools/go.sum
 	cd tools && go build -o bin/ tool
 	touch $@
 
-.PHONY: help run build test test-long bench bench-scale generate drift contract test-pages sdk-go sdk-typescript sdk-check lint fmt
+.PHONY: help run build test test-long bench bench-scale generate drift contract workflows test-pages sdk-go sdk-typescript sdk-check lint fmt

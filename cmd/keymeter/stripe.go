@@ -72,9 +72,13 @@ func syncStripe(ctx context.Context, c *cli.Command) error {
 			return err
 		}
 	}
-	secret, err := client.ApplySync(ctx, plan, func(done stripe.Change) { _, _ = fmt.Fprintln(out, "done:", done) })
-	if secret != "" { // also after an error: Stripe does not tell it again
-		_, _ = fmt.Fprintf(out, "\nThe endpoint's signing secret, which is shown once:\nKEYMETER_STRIPE_WEBHOOK_SECRETS=%s\n", secret)
+	synced, err := client.ApplySync(ctx, plan, func(done stripe.Change) { _, _ = fmt.Fprintln(out, "done:", done) })
+	for _, warning := range synced.Warnings {
+		_, _ = fmt.Fprintln(out, "warning:", warning)
+	}
+	if synced.WebhookSecret != "" { // also after an error: Stripe does not tell it again
+		_, _ = fmt.Fprintf(out, "\nThe endpoint's signing secret, which is shown once:\nKEYMETER_STRIPE_WEBHOOK_SECRETS=%s\n",
+			synced.WebhookSecret)
 	}
 	return err
 }

@@ -79,7 +79,7 @@ func (b *Billing) sell(ctx context.Context, customerID string, p CheckoutParams)
 		})
 	case current.Status != Active && current.Status != Trialing:
 		return Session{}, ErrNeedsPayment
-	case current.Tier == p.Tier:
+	case current.Tier == p.Tier && !current.Scheduled:
 		return Session{}, ErrAlreadySubscribed
 	}
 	return b.Provider.CreatePlanChange(ctx, PlanChange{

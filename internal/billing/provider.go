@@ -58,7 +58,8 @@ type Provider interface {
 	ExpireCheckouts(ctx context.Context, customerID, key string) error
 	// CreatePortal creates a portal session, on its first page.
 	CreatePortal(ctx context.Context, customerID, returnURL, key string) (Session, error)
-	// CreatePlanChange creates a portal session that asks to confirm a change of plan.
+	// CreatePlanChange creates a portal session that asks to confirm a change of plan. Where one is scheduled already, it
+	// shows that, to be cancelled before another is chosen.
 	CreatePlanChange(ctx context.Context, c PlanChange) (Session, error)
 
 	// Subscriptions returns the customer's subscriptions in their current state, ended ones too.
@@ -160,6 +161,8 @@ type Subscription struct {
 	// Unpaid reports that an invoice of the subscription is a draft or open: its current period, or the last change of
 	// plan, is not paid for yet.
 	Unpaid bool
+	// Scheduled reports that a change is scheduled, such as a downgrade at the period's end.
+	Scheduled bool
 	// Paused reports that payments are not collected for now. The status may be active all the same.
 	Paused bool
 }

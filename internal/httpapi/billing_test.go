@@ -39,18 +39,24 @@ func (w *world) checkout(c customer, tier string, headers ...header) response {
 }
 
 // click does what a person does on a page of the simulator, waits for what follows, and returns where it leads.
-func (w *world) click(page string) string {
+func (w *world) click(page string, form ...string) string {
 	w.t.Helper()
-	to := w.press(page)
+	to := w.press(page, form...)
 	w.delivered()
 	return to
 }
 
-func (w *world) press(page string) string {
+// press sends a form, of names and values, to a page.
+func (w *world) press(page string, form ...string) string {
 	w.t.Helper()
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	req, err := http.NewRequestWithContext(context.Background(), "POST", page, nil)
+	values := url.Values{}
+	for i := 0; i < len(form); i += 2 {
+		values.Set(form[i], form[i+1])
+	}
+	req, err := http.NewRequestWithContext(context.Background(), "POST", page, strings.NewReader(values.Encode()))
 	require.NoError(w.t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := client.Do(req)
 	require.NoError(w.t, err)
 	defer func() { _ = res.Body.Close() }()
@@ -134,14 +140,9 @@ func TestCheckout(t *testing.T) {
 	t.Run("a downgrade takes nothing away in this period", func(t *testing.T) {
 		var change session
 		w.checkout(c, "starter").want(http.StatusOK, &change)
-		w.click(change.URL + "/confirm")
-		require.Equal(t, "starter", w.subscription(c).Tier)
+		require.True(t, strings.HasPrefix(w.click(change.URL+"/confirm"), "https://yourapp.com/billing/success"))
+		require.Equal(t, "scale", w.subscription(c).Tier)
 		require.Equal(t, credits{5000, 1000000, 995000}, w.subscription(c).Credits)
-		for _, tier := range []string{"scale", "starter"} { // and going round in circles gives nothing
-			w.checkout(c, tier).want(http.StatusOK, &change)
-			w.click(change.URL + "/confirm")
-			require.Equal(t, credits{5000, 1000000, 995000}, w.subscription(c).Credits)
-		}
 	})
 	t.Run("a tier by hand is 409 meanwhile", func(t *testing.T) {
 		w.call("PUT", "/v1/accounts/"+c.ID+"/tier", `{"tier":"free"}`, bearer(theOperatorToken)).
@@ -150,7 +151,7 @@ func TestCheckout(t *testing.T) {
 	t.Run("cancelled, it is free again", func(t *testing.T) {
 		require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(*sub.StripeCustomerID)[0], true))
 		w.delivered()
-		require.Equal(t, "starter", w.subscription(c).Tier, "until the period's end")
+		require.Equal(t, "scale", w.subscription(c).Tier, "until the period's end")
 		require.NoError(t, w.sim.CancelSubscription(w.subscriptionsAtStripe(*sub.StripeCustomerID)[0], false))
 		w.delivered()
 		after := w.subscription(c)

@@ -55,6 +55,7 @@ type observed struct {
 	} `json:"latest_invoice"`
 	Items struct {
 		Data []struct {
+			ID    string
 			Price struct {
 				LookupKey string `json:"lookup_key"`
 			}

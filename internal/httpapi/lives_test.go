@@ -51,7 +51,8 @@ type deed string
 
 const (
 	nothing        deed = "nothing"
-	subscribes     deed = "subscribes" // or changes the plan
+	subscribes     deed = "subscribes" // or changes the plan, at the end of the period if it is to a lesser one
+	moved          deed = "is moved to another plan in the Dashboard"
 	leaves         deed = "leaves at the end of the period"
 	leavesNow      deed = "leaves at once"
 	stays          deed = "takes the cancellation back"
@@ -72,8 +73,8 @@ const (
 
 // deeds has what is to happen often more than once.
 var deeds = []deed{
-	nothing, subscribes, subscribes, subscribes, subscribes, subscribes, leaves, leavesNow, stays, cardFails, cardFails,
-	cardWorks, paysOpen, topsUp, topUpRefunded, topUpDisputed, disputeEnds, planRefunded, limits, unlimited, subscribesMore, paused, resumed,
+	nothing, subscribes, subscribes, subscribes, subscribes, subscribes, moved, leaves, leavesNow, stays, cardFails,
+	cardFails, cardWorks, paysOpen, topsUp, topUpRefunded, topUpDisputed, disputeEnds, planRefunded, limits, unlimited, subscribesMore, paused, resumed,
 }
 
 var (

@@ -173,6 +173,8 @@ func (l *lifetimes) doing(t tester, one *life, a act) (outcome string) {
 	switch a.Do {
 	case subscribes:
 		return l.subscribe(t, one, tiers[a.N%len(tiers)])
+	case moved:
+		return l.move(t, one, tiers[a.N%len(tiers)])
 	case leaves, leavesNow:
 		return l.onLive(t, one, func(id string) error { return l.w.sim.CancelSubscription(id, a.Do == leaves) })
 	case stays:
@@ -230,11 +232,55 @@ func (l *lifetimes) subscribe(t tester, one *life, tier string) string {
 	}
 	page, err := url.Parse(s.URL)
 	require.NoError(t, err)
+	if form := l.scheduled(t, one); form != nil {
+		status, answer = l.atStripe("POST", page.Path+"/keep", form)
+		require.Equal(t, http.StatusSeeOther, status, string(answer))
+		form.Set("price", l.priceID(t, tier))
+		status, _ = l.atStripe("POST", page.Path+"/change", form)
+		return fmt.Sprint("change of mind ", status)
+	}
 	status, _ = l.atStripe("POST", page.Path+"/confirm", nil)
 	return fmt.Sprint("change ", status)
 }
 
-type stripeSubscription struct{ ID, Status string }
+// scheduled names the subscription of which a change is scheduled, nil if there is none.
+func (l *lifetimes) scheduled(t tester, one *life) url.Values {
+	t.Helper()
+	for _, s := range l.subscriptions(t, one) {
+		if s.live() && s.Schedule != nil {
+			return url.Values{"subscription": {s.ID}}
+		}
+	}
+	return nil
+}
+
+func (l *lifetimes) priceID(t tester, tier string) string {
+	t.Helper()
+	return list[struct{ ID string }](t, l, "/v1/prices?lookup_keys[]=keymeter_"+tier+"_monthly")[0].ID
+}
+
+// move changes the plan in the Dashboard, which takes effect at once.
+func (l *lifetimes) move(t tester, one *life, tier string) string {
+	t.Helper()
+	price := l.priceID(t, tier)
+	type withItems struct {
+		stripeSubscription
+		Items struct{ Data []struct{ ID string } }
+	}
+	for _, s := range list[withItems](t, l, "/v1/subscriptions?status=all&limit=100&customer="+one.customerID) {
+		if s.live() {
+			return word(l.changeSubscription(url.Values{
+				"items[0][id]": {s.Items.Data[0].ID}, "items[0][price]": {price}, "proration_behavior": {"always_invoice"},
+			})(s.ID))
+		}
+	}
+	return "none"
+}
+
+type stripeSubscription struct {
+	ID, Status string
+	Schedule   *string
+}
 
 func (s stripeSubscription) live() bool {
 	return s.Status != "canceled" && s.Status != "incomplete_expired"
@@ -274,8 +320,7 @@ func (l *lifetimes) payOpen(t tester, one *life) string {
 }
 
 func (l *lifetimes) subscribeMore(t tester, one *life, tier string) string {
-	prices := list[struct{ ID string }](t, l, "/v1/prices?lookup_keys[]=keymeter_"+tier+"_monthly")
-	status, _ := l.atStripe("POST", "/v1/subscriptions", url.Values{"customer": {one.customerID}, "items[0][price]": {prices[0].ID}})
+	status, _ := l.atStripe("POST", "/v1/subscriptions", url.Values{"customer": {one.customerID}, "items[0][price]": {l.priceID(t, tier)}})
 	return fmt.Sprint(status)
 }
 

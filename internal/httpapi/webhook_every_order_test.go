@@ -62,9 +62,19 @@ var stories = []story{
 		chapters: []chapter{{after: 10 * day, checked: true, uses: 1234, happens: checksOut("pro"), webhooks: planChange}},
 	},
 	{
-		name: "downgrade", tellings: 16, tier: "starter", credits: credits{1234, 200_000, 198_766},
+		name: "downgrade", tellings: 185, tier: "starter", credits: credits{77, 250_000 - 1234, 250_000 - 1234 - 77},
+		before: subscribed("pro"),
+		chapters: []chapter{
+			{after: 10 * day, checked: true, uses: 1234, happens: checksOut("starter"), webhooks: planChange[1:2]},
+			// The advance is that of the plan that is known when the month's first credits are used: here nobody knows better yet.
+			{after: 21 * day, uses: 77, happens: nothingHappens, webhooks: planChange[:2]},
+			{after: 61 * time.Minute, happens: nothingHappens, webhooks: planChange[2:]},
+		},
+	},
+	{
+		name: "downgrade at once", tellings: 16, tier: "starter", credits: credits{1234, 200_000, 198_766},
 		before:   subscribed("pro"),
-		chapters: []chapter{{after: 10 * day, checked: true, uses: 1234, happens: checksOut("starter"), webhooks: planChange}},
+		chapters: []chapter{{after: 10 * day, checked: true, uses: 1234, happens: isMovedTo("starter"), webhooks: planChange}},
 	},
 	{
 		name: "checkout and upgrade", tellings: 246_521, share: 4999, longest: 41, blurred: true, timed: true, tier: "pro",
@@ -113,6 +123,11 @@ func checksOut(tier string) func(*world, customer) {
 		}
 		w.press(s.URL + "/confirm")
 	}
+}
+
+// isMovedTo changes the plan in the Dashboard.
+func isMovedTo(tier string) func(*world, customer) {
+	return func(w *world, c customer) { w.moveTo(c, tier) }
 }
 
 func subscribed(tier string) func(*world, customer) { return checksOut(tier) }

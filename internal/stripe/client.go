@@ -36,6 +36,7 @@ const (
 	managedMetadata      = "keymeter_managed"      // of prices: created by a sync, so that one may archive it
 	portalMetadata       = "keymeter_portal"       // of portal configurations: what it is for
 	productsMetadata     = "keymeter_products"     // of portal configurations: the products and prices that it offers
+	downgradeMetadata    = "keymeter_downgrade"    // of portal configurations: when a change to a lesser plan takes effect
 )
 
 // Config is what the adapter works with.

@@ -29,6 +29,7 @@ var conformance = []struct {
 	{"a checkout is made once", conformCheckout},
 	{"other parameters under a key are refused", conformReplay},
 	{"the portal opens", conformPortal},
+	{"a downgrade waits for the period's end", conformDowngrade},
 	{"a subscription reads as it is", conformSubscription},
 	{"overage is on the renewal", conformRenewal},
 	{"overage that is late is on the next renewal", conformPending},
@@ -153,6 +154,32 @@ func conformPortal(t *testing.T, w world) {
 	})
 	require.NoError(t, err)
 	require.NotEmpty(t, session.URL)
+}
+
+func conformDowngrade(t *testing.T, w world) {
+	c, account := w.stripe(), w.named("acct_downgrade")
+	customerID := w.customer(t, account)
+	subscribe(t, w, customerID, plans.Pro)
+	change := func(tier plans.Tier, key string) billing.Session {
+		session, err := c.CreatePlanChange(t.Context(), billing.PlanChange{
+			CustomerID: customerID, Subscription: onlySubscription(t, w, customerID), Plan: c.cfg.Catalogue.Plan(tier),
+			SuccessURL: "https://app.test/ok", CancelURL: "https://app.test/no", Key: account + key,
+		})
+		require.NoError(t, err)
+		return session
+	}
+	if !w.confirm(t, change(plans.Starter, ":down")) {
+		t.Skip("NOT RUN AGAINST STRIPE ITSELF: confirming takes a browser")
+	}
+	before := onlySubscription(t, w, customerID)
+	require.Equal(t, plans.Pro, before.Tier)
+	require.True(t, before.Scheduled)
+	require.NotEmpty(t, change(plans.Scale, ":up").URL)
+	s, draft := renew(t, w, customerID)
+	require.Equal(t, plans.Starter, s.Tier)
+	require.False(t, s.Scheduled)
+	require.Equal(t, before.PeriodEnd, s.PeriodStart)
+	require.Equal(t, int64(2900), invoice(t, w, draft).Total)
 }
 
 func onlySubscription(t *testing.T, w world, customerID string) billing.Subscription {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	stripego "github.com/stripe/stripe-go/v76"
 
+	"github.com/keymeter/keymeter/internal/billing"
 	"github.com/keymeter/keymeter/internal/plans"
 	"github.com/keymeter/keymeter/internal/stripesim"
 )
@@ -31,6 +32,8 @@ type world interface {
 	advance(t *testing.T, customerID string, d time.Duration)
 	// pay pays a Checkout session. It reports whether that can be done without a browser.
 	pay(t *testing.T, sessionID string) bool
+	// confirm confirms what a portal session asks. It reports whether that can be done without a browser.
+	confirm(t *testing.T, session billing.Session) bool
 	// dispute disputes a payment and loses or wins. It reports whether that can be done.
 	dispute(t *testing.T, paymentIntentID string, won bool) bool
 }
@@ -91,6 +94,14 @@ func (s *simulated) advance(_ *testing.T, _ string, d time.Duration) { s.sim.Adv
 func (s *simulated) pay(t *testing.T, sessionID string) bool {
 	t.Helper()
 	require.NoError(t, s.sim.CompleteCheckout(sessionID))
+	return true
+}
+
+func (s *simulated) confirm(t *testing.T, session billing.Session) bool {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.sim.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, session.URL+"/confirm", http.NoBody))
+	require.Equal(t, http.StatusSeeOther, w.Code, w.Body)
 	return true
 }
 
@@ -165,6 +176,8 @@ func (r *real) advance(t *testing.T, customerID string, d time.Duration) {
 }
 
 func (r *real) pay(*testing.T, string) bool { return false }
+
+func (r *real) confirm(*testing.T, billing.Session) bool { return false }
 
 func (r *real) dispute(*testing.T, string, bool) bool { return false }
 

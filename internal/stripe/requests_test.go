@@ -76,7 +76,7 @@ func TestIdempotencyKeys(t *testing.T) {
 			owners[key] = owner
 		}
 	}
-	require.Len(t, owners, 11)
+	require.Len(t, owners, 12)
 }
 
 // The parameters under an idempotency key of the customer are the same whatever its name is now: Stripe refuses a key

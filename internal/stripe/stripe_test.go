@@ -164,6 +164,13 @@ func calls(t *testing.T) []call {
 			})
 			return err
 		}, []string{"GET /v1/prices", "GET /v1/billing_portal/configurations", "POST /v1/billing_portal/sessions"}},
+		{"CreatePlanChange while one is scheduled", func(ctx context.Context, c *Client, key string) error {
+			_, err := c.CreatePlanChange(ctx, billing.PlanChange{
+				CustomerID: "cus_1", Subscription: billing.Subscription{ID: "sub_1", ItemID: "si_1", Scheduled: true}, Plan: pro, Key: key,
+				SuccessURL: "https://app.test/ok", CancelURL: "https://app.test/no",
+			})
+			return err
+		}, []string{"GET /v1/billing_portal/configurations", "POST /v1/billing_portal/sessions"}},
 		{"Subscriptions", func(ctx context.Context, c *Client, _ string) error {
 			_, err := c.Subscriptions(ctx, "cus_1")
 			return err

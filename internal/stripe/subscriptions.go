@@ -55,7 +55,7 @@ func (c *Client) subscription(s *stripego.Subscription, p period) (billing.Subsc
 		ID: s.ID, ItemID: item.ID, Status: billing.Status(s.Status), Tier: c.tier(item.Price),
 		Created: at(s.Created), Anchor: at(s.BillingCycleAnchor), PeriodStart: at(p.Start), PeriodEnd: at(p.End),
 		CancelAtPeriodEnd: s.CancelAtPeriodEnd, TrialEnd: at(s.TrialEnd), EndedAt: at(s.EndedAt),
-		Paused: s.PauseCollection != nil, PlanSince: planSince(s.LatestInvoice),
+		Paused: s.PauseCollection != nil, Scheduled: s.Schedule != nil, PlanSince: planSince(s.LatestInvoice),
 	}, nil
 }
 

@@ -91,11 +91,11 @@ func TestSubscriptions(t *testing.T) {
 			require.Equal(t, c.want, got[0].Tier)
 		})
 	}
-	t.Run("a trial, an end and a pause", func(t *testing.T) {
+	t.Run("a trial, an end, a pause and a schedule", func(t *testing.T) {
 		t.Parallel()
 		changed := strings.NewReplacer(
 			`"trial_end": null`, `"trial_end": 1767225700`, `"ended_at": null`, `"ended_at": 1767225800`,
-			`"pause_collection": null`, `"pause_collection": {"behavior": "void"}`,
+			`"pause_collection": null`, `"pause_collection": {"behavior": "void"}, "schedule": "sub_sched_1"`,
 		).Replace(subscriptionJSON)
 		client, _ := newClient(t, list(changed))
 		got, err := client.Subscriptions(t.Context(), "cus_1")
@@ -103,6 +103,7 @@ func TestSubscriptions(t *testing.T) {
 		require.Equal(t, time.Unix(1767225700, 0).UTC(), got[0].TrialEnd)
 		require.Equal(t, time.Unix(1767225800, 0).UTC(), got[0].EndedAt)
 		require.True(t, got[0].Paused)
+		require.True(t, got[0].Scheduled)
 		require.Equal(t, billing.Active, got[0].Status)
 	})
 	// The period is where the API version has it: since basil with the item.

@@ -60,20 +60,27 @@ func (c *Client) PlanSync(ctx context.Context, webhookURL string) (Sync, error) 
 	return planSync(there, desired{Offers: offers, WebhookURL: webhookURL}), nil
 }
 
-// ApplySync makes the changes in their order and calls done after each. It returns the signing secret of a webhook
-// endpoint that was created, which Stripe tells once. After an error, what was done stays; another sync does the rest.
+// Synced is what a sync has to tell. WebhookSecret is the signing secret of a webhook endpoint that was created, which
+// Stripe tells once; "" if none was. Warnings are what Stripe refused and what was done in its place.
+type Synced struct {
+	WebhookSecret string
+	Warnings      []string
+}
+
+// ApplySync makes the changes in their order and calls done after each. After an error, what was done stays; another sync
+// does the rest.
 //
 // A sync reads before it writes, so that its writes need no idempotency keys: one that Stripe keeps for a day would answer
 // with a thing that was deleted since.
-func (c *Client) ApplySync(ctx context.Context, s Sync, done func(Change)) (webhookSecret string, err error) {
+func (c *Client) ApplySync(ctx context.Context, s Sync, done func(Change)) (Synced, error) {
 	a := &applier{api: c.api, sold: s.sold}
 	for _, change := range s.Changes {
 		if err := a.apply(ctx, change); err != nil {
-			return a.secret, err
+			return a.synced, err
 		}
 		done(change)
 	}
-	return a.secret, nil
+	return a.synced, nil
 }
 
 func (a *applier) apply(ctx context.Context, change Change) error {

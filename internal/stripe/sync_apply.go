@@ -2,7 +2,10 @@ package stripe
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	stripego "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
@@ -12,7 +15,7 @@ import (
 type applier struct {
 	api    *client.API
 	sold   []sold
-	secret string
+	synced Synced
 }
 
 func createProduct(o offer) Change {
@@ -109,18 +112,51 @@ func writePortal(verb, id string, kind portalKind) Change {
 		what = "portal configuration for confirming a change of plan"
 	}
 	return Change{verb, what, func(ctx context.Context, a *applier) error {
-		params := a.portalParams(ctx, kind)
-		if id != "" {
-			_, err := a.api.BillingPortalConfigurations.Update(id, params)
+		write := func(f features) error {
+			params := a.portalParams(ctx, kind, f)
+			if id != "" {
+				_, err := a.api.BillingPortalConfigurations.Update(id, params)
+				return err
+			}
+			_, err := a.api.BillingPortalConfigurations.New(params)
 			return err
 		}
-		_, err := a.api.BillingPortalConfigurations.New(params)
-		return err
+		f := featuresOf(kind)
+		err := write(f)
+		if f.Downgrade == "" || !refusesDowngrade(err) {
+			return err
+		}
+		a.synced.Warnings = append(a.synced.Warnings, "Stripe does not take "+scheduleParam+
+			": a change to a lesser plan takes effect at once, and what is left of the month is credited")
+		f.Downgrade = ""
+		return write(f)
 	}}
 }
 
-func (a *applier) portalParams(ctx context.Context, kind portalKind) *stripego.BillingPortalConfigurationParams {
-	f := featuresOf(kind)
+// Stripe can put downgrades off since a later API version than that of our client, and asks to send that version. For
+// portal configurations nothing else has changed in it.
+const (
+	scheduleVersion = "2024-10-28.acacia"
+	scheduleParam   = "schedule_at_period_end"
+)
+
+// putOff has a change to a lesser plan take effect at the period's end. stripe-go has no field for it yet.
+func putOff(params *stripego.BillingPortalConfigurationParams, when string) {
+	params.Headers = http.Header{"Stripe-Version": {scheduleVersion}}
+	params.AddExtra("features[subscription_update]["+scheduleParam+"][conditions][0][type]", "decreasing_item_amount")
+	params.Metadata[downgradeMetadata] = when
+}
+
+// refusesDowngrade reports whether a portal configuration was refused for what putOff adds to it.
+func refusesDowngrade(err error) bool {
+	var stripeErr *stripego.Error
+	return errors.As(err, &stripeErr) && stripeErr.HTTPStatusCode == http.StatusBadRequest &&
+		(strings.Contains(stripeErr.Param+stripeErr.Msg, scheduleParam) || strings.Contains(stripeErr.Msg, scheduleVersion))
+}
+
+func (a *applier) portalParams(
+	ctx context.Context, kind portalKind, f features,
+) *stripego.BillingPortalConfigurationParams {
 	params := &stripego.BillingPortalConfigurationParams{
 		Params:          read(ctx),
 		BusinessProfile: &stripego.BillingPortalConfigurationBusinessProfileParams{Headline: stripego.String("")},
@@ -150,6 +186,9 @@ func (a *applier) portalParams(ctx context.Context, kind portalKind) *stripego.B
 		})
 	}
 	params.Metadata[productsMetadata] = productsOf(a.sold)
+	if f.Downgrade != "" {
+		putOff(params, f.Downgrade)
+	}
 	return params
 }
 
@@ -162,7 +201,7 @@ func createEndpoint(url string) Change {
 				EnabledEvents: stripego.StringSlice(eventTypes), Description: stripego.String("Keymeter"),
 			})
 			if err == nil {
-				a.secret = created.Secret
+				a.synced.WebhookSecret = created.Secret
 			}
 			return err
 		},

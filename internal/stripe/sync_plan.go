@@ -17,18 +17,23 @@ const (
 	portalPlanChange portalKind = "plan_change"
 )
 
+// atPeriodEnd is the mode of cancellations, and when downgrades take effect.
+const atPeriodEnd = "at_period_end"
+
 // features are what a portal configuration lets customers do.
 type features struct {
 	PaymentMethods, Invoices bool
 	Cancellation             string // the mode; "" is off
 	Proration                string // of a change of plan; "" is that there is none
+	Downgrade                string // when a change to a lesser plan takes effect; "" is at once
 }
 
-// featuresOf returns the features that a configuration should have. What an upgrade costs is charged at once.
+// featuresOf returns the features that a configuration should have. What an upgrade costs is charged at once; what a
+// downgrade leaves of a month is used up first.
 func featuresOf(kind portalKind) features {
-	f := features{PaymentMethods: true, Invoices: true, Cancellation: "at_period_end"}
+	f := features{PaymentMethods: true, Invoices: true, Cancellation: atPeriodEnd}
 	if kind == portalPlanChange {
-		f.Proration = "always_invoice"
+		f.Proration, f.Downgrade = "always_invoice", atPeriodEnd
 	}
 	return f
 }
@@ -102,7 +107,8 @@ func (s *Sync) planPrice(n int, o offer, current *price) string {
 // productID is the id of a product that a sync creates.
 func productID(o offer) string { return "keymeter_" + string(o.Tier) }
 
-// planPortal plans a portal configuration. Which products it offers is read from its metadata: Stripe does not list them.
+// planPortal plans a portal configuration. Which products it offers is read from its metadata, as Stripe does not list
+// them; so is what it does with downgrades, which is in none of the answers of our API version.
 func (s *Sync) planPortal(there []portal, kind portalKind) {
 	current := find(there, func(p portal) bool { return p.Kind == kind })
 	if current == nil {

@@ -96,15 +96,15 @@ func (c *Client) readPortals(ctx context.Context, there *installed) error {
 		p := list.BillingPortalConfiguration()
 		if kind := portalKind(p.Metadata[portalMetadata]); kind != "" && p.Features != nil {
 			there.Portals = append(there.Portals, portal{
-				ID: p.ID, Kind: kind, Products: p.Metadata[productsMetadata], Features: readFeatures(p.Features),
+				ID: p.ID, Kind: kind, Products: p.Metadata[productsMetadata], Features: readFeatures(p),
 			})
 		}
 	}
 	return failed("list portal configurations", list.Err())
 }
 
-func readFeatures(f *stripego.BillingPortalConfigurationFeatures) features {
-	var read features
+func readFeatures(p *stripego.BillingPortalConfiguration) features {
+	f, read := p.Features, features{Downgrade: p.Metadata[downgradeMetadata]}
 	read.Invoices = f.InvoiceHistory != nil && f.InvoiceHistory.Enabled
 	read.PaymentMethods = f.PaymentMethodUpdate != nil && f.PaymentMethodUpdate.Enabled
 	if f.SubscriptionCancel != nil && f.SubscriptionCancel.Enabled {

@@ -107,15 +107,16 @@ func TestPlanSync(t *testing.T) {
 		"prices of others": {func(there *installed) {
 			there.Prices = append(there.Prices, price{ID: "price_2", Tier: "pro", Cents: 90000}, price{ID: "price_3", LookupKey: "other"})
 		}, nil, 0},
-		"no portal":                      {func(there *installed) { there.Portals = nil }, fromNothing[6:8], 0},
-		"a portal that allows more":      {func(there *installed) { there.Portals[0].Features.Proration = "none" }, []string{"change portal configuration for payment methods, invoices and cancellation"}, 0},
-		"a portal of other products":     {func(there *installed) { there.Portals[1].Products = "" }, []string{changedPortal}, 0},
-		"no endpoint":                    {func(there *installed) { there.Endpoints = there.Endpoints[:1] }, fromNothing[8:], 0},
-		"an endpoint of all events":      {func(there *installed) { there.Endpoints[1].Events = []string{"*"} }, []string{"change webhook endpoint " + hook + " (we_1): enabled, for 20 types of events"}, 0},
-		"an endpoint that is off":        {func(there *installed) { there.Endpoints[1].Enabled = false }, []string{"change webhook endpoint " + hook + " (we_1): enabled, for 20 types of events"}, 0},
-		"an endpoint of another version": {func(there *installed) { there.Endpoints[1].Version = "2025-03-31.basil" }, nil, 1},
-		"an endpoint of the account's":   {func(there *installed) { there.Endpoints[1].Version = "" }, nil, 1},
-		"two endpoints":                  {func(there *installed) { there.Endpoints = append(there.Endpoints, there.Endpoints[1]) }, nil, 1},
+		"no portal":                        {func(there *installed) { there.Portals = nil }, fromNothing[6:8], 0},
+		"a portal that allows more":        {func(there *installed) { there.Portals[0].Features.Proration = "none" }, []string{"change portal configuration for payment methods, invoices and cancellation"}, 0},
+		"a portal of other products":       {func(there *installed) { there.Portals[1].Products = "" }, []string{changedPortal}, 0},
+		"a portal that downgrades at once": {func(there *installed) { there.Portals[1].Features.Downgrade = "" }, []string{changedPortal}, 0},
+		"no endpoint":                      {func(there *installed) { there.Endpoints = there.Endpoints[:1] }, fromNothing[8:], 0},
+		"an endpoint of all events":        {func(there *installed) { there.Endpoints[1].Events = []string{"*"} }, []string{"change webhook endpoint " + hook + " (we_1): enabled, for 20 types of events"}, 0},
+		"an endpoint that is off":          {func(there *installed) { there.Endpoints[1].Enabled = false }, []string{"change webhook endpoint " + hook + " (we_1): enabled, for 20 types of events"}, 0},
+		"an endpoint of another version":   {func(there *installed) { there.Endpoints[1].Version = "2025-03-31.basil" }, nil, 1},
+		"an endpoint of the account's":     {func(there *installed) { there.Endpoints[1].Version = "" }, nil, 1},
+		"two endpoints":                    {func(there *installed) { there.Endpoints = append(there.Endpoints, there.Endpoints[1]) }, nil, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -192,8 +193,50 @@ func TestPlanChangePortal(t *testing.T) {
 	require.Equal(t, "true", form.Get("features[subscription_update][enabled]"))
 	require.Equal(t, "always_invoice", form.Get("features[subscription_update][proration_behavior]"))
 	require.Equal(t, "price", form.Get("features[subscription_update][default_allowed_updates][0]"))
+	require.Equal(t, "decreasing_item_amount", form.Get("features[subscription_update][schedule_at_period_end][conditions][0][type]"))
+	require.Equal(t, "at_period_end", form.Get("metadata[keymeter_downgrade]"))
+	require.Equal(t, "2023-10-16", exchanges[0].header.Get("Stripe-Version"))
+	require.Equal(t, "2024-10-28.acacia", exchanges[1].header.Get("Stripe-Version"), "which has the parameter")
 	require.Equal(t, "keymeter_scale", form.Get("features[subscription_update][products][2][product]"))
 	require.Equal(t, "price_scale", form.Get("features[subscription_update][products][2][prices][0]"))
 	require.Equal(t, "keymeter_starter=price_starter keymeter_pro=price_pro keymeter_scale=price_scale",
 		form.Get("metadata[keymeter_products]"))
+}
+
+// A Stripe that does not put downgrades off still gets the configuration, and the operator is told.
+func TestDowngradesCannotBePutOff(t *testing.T) {
+	t.Parallel()
+	const unknown = "features[subscription_update][schedule_at_period_end]"
+	for name, refusal := range map[string]string{
+		"the parameter is unknown": `{"error":{"type":"invalid_request_error","code":"parameter_unknown","param":"` + unknown + `"}}`,
+		"the version is unknown":   `{"error":{"type":"invalid_request_error","message":"Invalid Stripe API version: 2024-10-28.acacia"}}`,
+		"something else is wrong":  `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"features[subscription_update][products]"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, sent := newClient(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+				if req.Header.Get("Stripe-Version") != "2023-10-16" {
+					return answers(http.StatusBadRequest, refusal)(req)
+				}
+				return answers(http.StatusOK, `{"id":"bpc_1"}`)(req)
+			}))
+			there := inLine(t)
+			there.Portals = there.Portals[:1]
+			synced, err := client.ApplySync(t.Context(), planSync(there, desired{Offers: offers(t)}), func(Change) {})
+			exchanges := sent.take()
+			if name == "something else is wrong" {
+				require.Error(t, err)
+				require.Len(t, exchanges, 1)
+				return
+			}
+			require.NoError(t, err)
+			require.Len(t, synced.Warnings, 1)
+			require.Contains(t, synced.Warnings[0], "takes effect at once")
+			require.Len(t, exchanges, 2)
+			form := exchanges[1].form
+			require.Equal(t, "always_invoice", form.Get("features[subscription_update][proration_behavior]"))
+			require.NotContains(t, form, unknown+"[conditions][0][type]")
+			require.Empty(t, form.Get("metadata[keymeter_downgrade]"), "the next sync tries again")
+		})
+	}
 }

@@ -24,9 +24,10 @@ type cause struct {
 type call struct {
 	*params
 	cause
-	path string
-	id   string // the {id} of the route, if it has one
-	now  time.Time
+	path    string
+	id      string // the {id} of the route, if it has one
+	version string // of the API
+	now     time.Time
 }
 
 // answer is a finished response, kept when an idempotency key asks for it.
@@ -43,7 +44,7 @@ func (s *Sim) endpoint(rt route) http.Handler {
 		h := w.Header()
 		h.Set("Content-Type", "application/json")
 		h.Set("Request-Id", requestID)
-		h.Set("Stripe-Version", apiVersion)
+		h.Set("Stripe-Version", firstOf(r.Header.Get("Stripe-Version"), apiVersion))
 
 		c, err := s.admit(w, r, requestID)
 		var a answer
@@ -66,8 +67,9 @@ func (s *Sim) admit(w http.ResponseWriter, r *http.Request, requestID string) (*
 	}
 	// Another version means other shapes. To answer in this one would be wrong
 	// in ways that show only in production.
-	if v := r.Header.Get("Stripe-Version"); v != "" && v != apiVersion {
-		return nil, notSimulated("", "API version "+v+", only "+apiVersion)
+	version := firstOf(r.Header.Get("Stripe-Version"), apiVersion)
+	if version != apiVersion && !sameIn(version, r.URL.Path) {
+		return nil, notSimulated("", "API version "+version+", only "+apiVersion)
 	}
 	if r.Header.Get("Stripe-Account") != "" {
 		return nil, notSimulated("", "connected accounts")
@@ -84,7 +86,7 @@ func (s *Sim) admit(w http.ResponseWriter, r *http.Request, requestID string) (*
 		return nil, invalid("", "Idempotency keys can be up to 255 characters.")
 	}
 	return &call{
-		params: parseParams(form), path: r.URL.Path, id: r.PathValue("id"),
+		params: parseParams(form), path: r.URL.Path, id: r.PathValue("id"), version: version,
 		cause: cause{RequestID: requestID, IdempotencyKey: key},
 	}, nil
 }

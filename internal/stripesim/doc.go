@@ -12,7 +12,8 @@
 //
 // What it is:
 //
-//   - API version 2023-10-16 in shape: current_period_start and
+//   - API version 2023-10-16 in shape (portal configurations also take
+//     2024-10-28.acacia, since which a change of plan can be put off): current_period_start and
 //     current_period_end are on the subscription, an invoice names its
 //     subscription. Fields that Stripe's newer published schema requires are
 //     there as well, so an answer satisfies both.
@@ -96,6 +97,10 @@
 //     receiver in the order of emission; a failing one holds up those behind it to
 //     the same receiver, and is retried for about two minutes rather than three
 //     days. The draft hour does not wait for a webhook to be delivered.
+//   - Subscription schedules are those that the portal makes for a change to a
+//     lesser plan, of two phases. Stripe stacks a second change onto them, and
+//     the simulator refuses it; before any other change in the portal the
+//     scheduled one has to be cancelled.
 //   - A subscription made by the API whose payment succeeds at once is active in
 //     customer.subscription.created already, without an update after it.
 //   - State lives in memory and, with a StateFile, in one file that is written

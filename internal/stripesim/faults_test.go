@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -120,13 +121,15 @@ func TestFaultsOfWebhooks(t *testing.T) {
 		require.NoError(t, b.sim.AddFault(f))
 	}
 	b.run(t)
+	began := time.Now()
 	b.subscribe(t, "starter")
 	b.waitDelivered(t)
+	require.GreaterOrEqual(t, time.Since(began), 300*time.Millisecond)
+	require.Contains(t, hook.types(), "customer.created") // anywhere: the machine may be slower than the delay
 	require.Equal(t, []string{
 		"customer.subscription.created", "invoice.created", "invoice.created", "invoice.finalized", "charge.succeeded",
 		"invoice.paid", "invoice.payment_succeeded", "customer.subscription.updated", "checkout.session.completed",
-		"customer.created",
-	}, hook.types())
+	}, slices.DeleteFunc(hook.types(), func(kind string) bool { return kind == "customer.created" }))
 	dropped := b.do(t, "GET", "/v1/events?delivery_success=false", "").body["data"].([]any)
 	require.Len(t, dropped, 2)
 }

@@ -58,7 +58,7 @@ func (s *Sim) viewCustomer(cust *customer) customerView {
 		if sub.Customer == cust.ID {
 			v.Subscriptions = append(v.Subscriptions, subscriptionView{
 				ID: sub.ID, Status: sub.Status, Price: viewPrice(sub.Price), PeriodEnd: sub.PeriodEnd,
-				Ending: sub.CancelAtPeriodEnd, Over: sub.over(),
+				Ending: sub.CancelAtPeriodEnd, Over: sub.over(), Next: s.viewNext(sub),
 			})
 		}
 	}

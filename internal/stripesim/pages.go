@@ -39,6 +39,7 @@ func (s *Sim) mountPages(mux *http.ServeMux) {
 	mux.HandleFunc("POST /p/session/{id}/change", s.postChange)
 	mux.HandleFunc("POST /p/session/{id}/cancel", s.postCancel)
 	mux.HandleFunc("POST /p/session/{id}/resume", s.postResume)
+	mux.HandleFunc("POST /p/session/{id}/keep", s.postKeep)
 }
 
 type checkoutView struct {
@@ -116,6 +117,7 @@ type subscriptionView struct {
 	PeriodEnd  time.Time
 	Ending     bool
 	Over       bool
+	Next       *priceView // scheduled for the end of the period
 	Others     []priceView
 }
 
@@ -124,6 +126,7 @@ type portalView struct {
 	Done                bool
 	Subscriptions       []subscriptionView
 	Target              priceView
+	Later               bool          // the change waits for the end of the period
 	Cards               []CardOutcome // to choose from, where that is the question
 }
 
@@ -170,7 +173,8 @@ func (s *Sim) viewFlow(ps *portalSession, view *portalView) {
 		view.Subscriptions = []subscriptionView{s.viewSubscription(f.Subscription, ps)}
 	}
 	if f.Price != nil {
-		view.Target = viewPrice(f.Price)
+		config, _ := s.configs.get(ps.Config)
+		view.Target, view.Later = viewPrice(f.Price), config.putsOff(f.Subscription, f.Price, f.Quantity)
 	}
 }
 
@@ -179,7 +183,7 @@ func (s *Sim) viewFlow(ps *portalSession, view *portalView) {
 func (s *Sim) viewSubscription(sub *subscription, ps *portalSession) subscriptionView {
 	v := subscriptionView{
 		ID: sub.ID, Status: sub.Status, Price: viewPrice(sub.Price), PeriodEnd: sub.PeriodEnd,
-		Ending: sub.CancelAtPeriodEnd, Over: sub.over(),
+		Ending: sub.CancelAtPeriodEnd, Over: sub.over(), Next: s.viewNext(sub),
 	}
 	config, _ := s.configs.get(ps.Config)
 	for _, p := range s.prices.items {
@@ -188,6 +192,16 @@ func (s *Sim) viewSubscription(sub *subscription, ps *portalSession) subscriptio
 		}
 	}
 	return v
+}
+
+// viewNext is what a subscription is scheduled to change to.
+func (s *Sim) viewNext(sub *subscription) *priceView {
+	sc := s.scheduleOf(sub)
+	if sc == nil {
+		return nil
+	}
+	to := viewPrice(sc.next().Price)
+	return &to
 }
 
 func viewPrice(p *price) priceView {
@@ -216,14 +230,29 @@ func (s *Sim) postChange(w http.ResponseWriter, r *http.Request) {
 
 func (s *Sim) postCancel(w http.ResponseWriter, r *http.Request) {
 	s.act(w, r, func(_ *portalSession, sub *subscription) error {
-		s.cancelByHand(sub, r.PostFormValue("when") != "now")
+		atPeriodEnd := r.PostFormValue("when") != "now"
+		if err := free(sub); err != nil && atPeriodEnd {
+			return err
+		}
+		s.cancelByHand(sub, atPeriodEnd)
 		return nil
 	})
 }
 
 func (s *Sim) postResume(w http.ResponseWriter, r *http.Request) {
 	s.act(w, r, func(_ *portalSession, sub *subscription) error {
+		if err := free(sub); err != nil {
+			return err
+		}
 		s.setCancelAtPeriodEnd(sub, false)
+		return nil
+	})
+}
+
+// postKeep takes the scheduled change back.
+func (s *Sim) postKeep(w http.ResponseWriter, r *http.Request) {
+	s.act(w, r, func(_ *portalSession, sub *subscription) error {
+		s.unschedule(cause{}, sub)
 		return nil
 	})
 }

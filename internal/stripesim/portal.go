@@ -121,6 +121,9 @@ func (s *Sim) readFlowUpdate(c *call, cust *customer, f *portalFlow) {
 	if f.ItemID != f.Subscription.ItemID {
 		c.fail(noSuch("subscription_item", f.ItemID, confirm+"[items][0][id]"))
 	}
+	if f.Subscription.Schedule != "" {
+		c.fail(notSimulated(confirm, "a second change, which Stripe stacks onto the one that is scheduled"))
+	}
 	f.Price = f.Subscription.Price
 	if c.has(confirm + "[items][0][price]") {
 		f.Price = s.recurringParam(c, confirm+"[items][0][price]")
@@ -162,14 +165,21 @@ func (s *Sim) portalAction(sessionID, subID string, change func(*portalSession, 
 	})
 }
 
-// changePlan moves a subscription to another price, from now, and prorates that
-// as the configuration says. What is not paid is not changed.
+// changePlan moves a subscription to another price, at once or at the end of the
+// period, as the configuration says. What is not paid at once is not changed.
 func (s *Sim) changePlan(ps *portalSession, sub *subscription, to *price, quantity int64) error {
 	next := *sub
 	next.Price, next.Quantity = to, quantity
 	config, _ := s.configs.get(ps.Config)
 	if !config.offers(to) {
 		return &pageError{http.StatusForbidden, "The portal does not offer this plan."}
+	}
+	if err := free(sub); err != nil {
+		return err
+	}
+	if config.putsOff(sub, to, quantity) {
+		s.scheduleChange(sub, to, quantity)
+		return nil
 	}
 	how := planChange{proration: config.Proration, payment: errorIfIncomplete, at: s.instant}
 	if failure := s.changeSubscription(cause{}, sub, next, how); failure != nil {
@@ -210,6 +220,9 @@ func (s *Sim) confirm(sessionID string, card *Card) (redirect string, err error)
 			return "", err
 		}
 	case flowCancel:
+		if err := free(f.Subscription); err != nil {
+			return "", err
+		}
 		s.setCancelAtPeriodEnd(f.Subscription, true)
 	case flowPayment:
 		if card != nil {

@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// Conditions on which the portal puts a change of plan off.
+const (
+	decreasingAmount   = "decreasing_item_amount"
+	shorteningInterval = "shortening_interval"
+)
+
 // portalConfig is what customers may do in the portal.
 type portalConfig struct {
 	ID        string
@@ -23,6 +29,7 @@ type portalConfig struct {
 	Proration     string
 	AllowedUpdate []string
 	Products      []portalProduct
+	PutsOff       []string // conditions on which a change waits for the end of the period
 
 	CanCancel       bool
 	CancelMode      string
@@ -43,12 +50,13 @@ type portalProduct struct {
 func (pc *portalConfig) key() string { return pc.ID }
 
 // defaultConfig is that of an account that set nothing up: everything is allowed
-// and a change of plan is invoiced at once.
+// and a change of plan is invoiced at once, but for one to a lesser plan, which
+// waits for the end of the period.
 func (s *Sim) defaultConfig() *portalConfig {
 	now := s.clock()
 	return &portalConfig{
 		ID: s.ids.next("bpc_", 24), Default: true, Created: now, Updated: now,
-		CanUpdate: true, Proration: prorateNow, AllowedUpdate: []string{"price"},
+		CanUpdate: true, Proration: prorateNow, AllowedUpdate: []string{"price"}, PutsOff: []string{decreasingAmount},
 		CanCancel: true, CancelMode: "at_period_end", CancelProration: prorateNone,
 		ShowsInvoices: true, CanChangeCard: true,
 	}
@@ -123,6 +131,7 @@ func (pc *portalConfig) readUpdate(c *call) {
 	if c.has(update + "[default_allowed_updates]") {
 		pc.AllowedUpdate = c.list(update + "[default_allowed_updates]")
 	}
+	pc.readPutsOff(c)
 	if !c.has(update + "[products]") {
 		return
 	}
@@ -137,6 +146,31 @@ func (pc *portalConfig) readUpdate(c *call) {
 	if len(pc.Products) > 10 {
 		c.fail(invalid(update+"[products]", "A configuration takes up to 10 products."))
 	}
+}
+
+// readPutsOff reads on what conditions a change waits. Stripe has the parameter
+// since a later version, and says to send that.
+func (pc *portalConfig) readPutsOff(c *call) {
+	const at = "features[subscription_update][schedule_at_period_end]"
+	if !c.has(at) {
+		return
+	}
+	if c.version < putsOffSince {
+		c.fail(unknownParam(at))
+	}
+	pc.PutsOff = nil
+	for i := 0; ; i++ {
+		one := at + "[conditions][" + strconv.Itoa(i) + "][type]"
+		if !c.has(one) {
+			return
+		}
+		pc.PutsOff = append(pc.PutsOff, c.oneOf(one, decreasingAmount, shorteningInterval))
+	}
+}
+
+// putsOff says whether a change waits for the end of the period.
+func (pc *portalConfig) putsOff(sub *subscription, to *price, quantity int64) bool {
+	return slices.Contains(pc.PutsOff, decreasingAmount) && to.UnitAmount*quantity < sub.amount()
 }
 
 // offers says whether a customer may change to a price.
@@ -166,6 +200,10 @@ func (s *Sim) listConfigs(c *call) (object, *apiError) {
 }
 
 func renderConfig(pc *portalConfig) object {
+	conditions := []object{}
+	for _, kind := range pc.PutsOff {
+		conditions = append(conditions, object{"type": kind})
+	}
 	products := []object{}
 	for _, one := range pc.Products {
 		products = append(products, object{
@@ -189,7 +227,7 @@ func renderConfig(pc *portalConfig) object {
 			},
 			"subscription_update": object{
 				"enabled": pc.CanUpdate, "default_allowed_updates": orEmpty(pc.AllowedUpdate), "products": products,
-				"proration_behavior": pc.Proration, "schedule_at_period_end": object{"conditions": []any{}},
+				"proration_behavior": pc.Proration, "schedule_at_period_end": object{"conditions": conditions},
 				"trial_update_behavior": "end_trial",
 			},
 		},

@@ -16,8 +16,18 @@ func (s *Sim) relink() error {
 	for _, sub := range s.subscriptions.items {
 		cust := &customer{ID: sub.Customer}
 		errs = append(errs, relink(&s.prices, &sub.Price), relink(&s.customers, &cust))
+		if _, ok := s.schedules.get(sub.Schedule); !ok && sub.Schedule != "" {
+			errs = append(errs, fmt.Errorf("%s is referred to and not there", sub.Schedule))
+		}
 		if sub.Pending != nil {
 			errs = append(errs, relink(&s.prices, &sub.Pending.Price))
+		}
+	}
+	for _, sc := range s.schedules.items {
+		sub := &subscription{ID: sc.Subscription}
+		errs = append(errs, relink(&s.subscriptions, &sub))
+		for i := range sc.Phases {
+			errs = append(errs, relink(&s.prices, &sc.Phases[i].Price))
 		}
 	}
 	for _, inv := range s.invoices.items {

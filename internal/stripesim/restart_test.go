@@ -48,7 +48,7 @@ func account(t *testing.T, sim *stripesim.Sim) map[string]string {
 	for _, list := range []string{
 		"/v1/customers", "/v1/prices", "/v1/checkout/sessions", "/v1/subscriptions?status=all", "/v1/events",
 		"/v1/invoices", "/v1/invoiceitems", "/v1/charges", "/v1/payment_intents", "/v1/webhook_endpoints", "/v1/refunds", "/v1/disputes",
-		"/v1/products", "/v1/billing_portal/configurations",
+		"/v1/products", "/v1/billing_portal/configurations", "/v1/subscription_schedules",
 	} {
 		base, _, _ := strings.Cut(list, "?")
 		next := list
@@ -159,8 +159,8 @@ func TestRestart(t *testing.T) {
 	sub := b.api.Subscriptions.List(&stripe.SubscriptionListParams{Customer: stripe.String(cust.ID)})
 	require.True(t, sub.Next())
 	portal := b.portal(t, sub.Subscription(), nil)
-	flow := b.portal(t, sub.Subscription(), b.updateFlow(t, sub.Subscription(), "scale"))
-	openFlow := b.portal(t, sub.Subscription(), b.updateFlow(t, sub.Subscription(), "pro"))
+	flow := b.portal(t, sub.Subscription(), b.updateFlow(t, sub.Subscription(), "pro"))
+	openFlow := b.portal(t, sub.Subscription(), b.updateFlow(t, sub.Subscription(), "scale"))
 	require.Equal(t, http.StatusSeeOther, b.do(t, "POST", flow+"/confirm", "").status)
 	cancel := b.do(t, "POST", portal+"/cancel", "when=period_end&subscription="+sub.Subscription().ID)
 	require.Equal(t, http.StatusSeeOther, cancel.status)
@@ -235,10 +235,10 @@ func continueLife(t *testing.T, b *bundle, openCheckout, openFlow string, sub *s
 	require.Equal(t, http.StatusSeeOther, b.do(t, "POST", openFlow+"/confirm", "").status)
 	changed := b.do(t, "GET", "/v1/subscriptions/"+sub.ID, "").body
 	item := changed["items"].(map[string]any)["data"].([]any)[0].(map[string]any)
-	require.Equal(t, "pro", item["price"].(map[string]any)["lookup_key"])
+	require.Equal(t, "scale", item["price"].(map[string]any)["lookup_key"])
 	shown := b.do(t, "GET", b.portalOf(t, sub.Customer.ID), "").raw
-	require.Contains(t, shown, "Pro</strong>")
-	require.NotContains(t, shown, "Change to Pro", "it is there already")
+	require.Contains(t, shown, "Scale</strong>")
+	require.NotContains(t, shown, "Change to Scale", "it is there already")
 
 	b.do(t, "POST", "/v1/customers/"+sub.Customer.ID, "email=moved@example.com")
 	inv := b.do(t, "GET", "/v1/invoices/"+sub.LatestInvoice.ID, "").body

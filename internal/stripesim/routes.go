@@ -44,6 +44,11 @@ func (s *Sim) routes() []route {
 		{"POST /v1/subscriptions/{id}", takes(subscriptionParams, subscriptionForeign), s.updateSubscription},
 		{"DELETE /v1/subscriptions/{id}", takes(cancellationParams+"invoice_now prorate", ""), s.deleteSubscription},
 
+		{"POST /v1/subscription_schedules", takes("", ""), nil},
+		{"GET /v1/subscription_schedules", takes(pageParams+createdParams+"customer", "canceled_at completed_at released_at scheduled"), s.listSchedules},
+		{"GET /v1/subscription_schedules/{id}", takes("", ""), s.getSchedule},
+		{"POST /v1/subscription_schedules/{id}/release", takes("", "preserve_cancel_date"), s.releaseSchedule},
+
 		{"POST /v1/invoices", takes(invoiceParams, invoiceForeign), s.createInvoice},
 		{"GET /v1/invoices", takes(pageParams+createdParams+"customer subscription status collection_method", "due_date"), s.listInvoices},
 		{"GET /v1/invoices/upcoming", takes("", ""), nil}, // not an invoice of that id
@@ -122,7 +127,8 @@ const (
 		"features[invoice_history][enabled] features[payment_method_update][enabled] features[subscription_cancel][enabled] " +
 		"features[subscription_cancel][mode] features[subscription_cancel][proration_behavior] " +
 		"features[subscription_update][default_allowed_updates][] features[subscription_update][products][][product] " +
-		"features[subscription_update][products][][prices][] features[subscription_update][proration_behavior] "
+		"features[subscription_update][products][][prices][] features[subscription_update][proration_behavior] " +
+		"features[subscription_update][schedule_at_period_end][conditions][][type] "
 	configForeign = "login_page features[subscription_cancel][cancellation_reason] features[subscription_pause] name"
 
 	portalParams = "configuration customer! return_url locale flow_data[type] " +

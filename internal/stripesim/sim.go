@@ -82,6 +82,7 @@ type Sim struct {
 	customers     collection[*customer]
 	sessions      collection[*checkoutSession]
 	subscriptions collection[*subscription]
+	schedules     collection[*schedule]
 	invoices      collection[*invoice]
 	items         collection[*invoiceItem]
 	intents       collection[*paymentIntent]

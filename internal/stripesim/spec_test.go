@@ -25,6 +25,7 @@ var specPaths = []string{
 	"/v1/billing_portal/configurations", "/v1/billing_portal/configurations/{configuration}",
 	"/v1/checkout/sessions", "/v1/checkout/sessions/{session}", "/v1/checkout/sessions/{session}/expire",
 	"/v1/billing_portal/sessions", "/v1/subscriptions", "/v1/subscriptions/{subscription_exposed_id}",
+	"/v1/subscription_schedules", "/v1/subscription_schedules/{schedule}", "/v1/subscription_schedules/{schedule}/release",
 	"/v1/invoices", "/v1/invoices/{invoice}", "/v1/invoices/{invoice}/lines", "/v1/invoices/{invoice}/finalize",
 	"/v1/invoices/{invoice}/pay", "/v1/invoices/{invoice}/void", "/v1/invoices/{invoice}/mark_uncollectible",
 	"/v1/invoiceitems", "/v1/invoiceitems/{invoiceitem}", "/v1/charges", "/v1/charges/{charge}", "/v1/refunds", "/v1/refunds/{refund}", "/v1/disputes", "/v1/disputes/{dispute}",

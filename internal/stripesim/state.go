@@ -16,7 +16,7 @@ import (
 // stateFormat is the format of the state file. Whoever changes an exported field
 // of a stored type raises it: to guess at another format would lose objects
 // that a product's database points at.
-const stateFormat = 2
+const stateFormat = 3
 
 // snapshot is the simulator as the state file holds it. It points into the
 // simulator: encoding it reads the account, decoding into it restores it.
@@ -30,6 +30,7 @@ type snapshot struct {
 	Customers     *[]*customer
 	Sessions      *[]*checkoutSession
 	Subscriptions *[]*subscription
+	Schedules     *[]*schedule
 	Invoices      *[]*invoice
 	InvoiceItems  *[]*invoiceItem
 	Intents       *[]*paymentIntent
@@ -50,6 +51,7 @@ func (s *Sim) snapshot() *snapshot {
 	return &snapshot{
 		Format: stateFormat, Products: &s.products.items, Prices: &s.prices.items, Customers: &s.customers.items,
 		Sessions: &s.sessions.items, Subscriptions: &s.subscriptions.items, Invoices: &s.invoices.items,
+		Schedules:    &s.schedules.items,
 		InvoiceItems: &s.items.items, Intents: &s.intents.items, Charges: &s.charges.items,
 		Refunds: &s.refunds.items, Disputes: &s.disputes.items,
 		Portals: &s.portals.items, Events: &s.events.items, Configs: &s.configs.items, Remembered: &s.remembered,
@@ -105,7 +107,7 @@ func (s *Sim) restore(content []byte) error {
 func (s *Sim) index() error {
 	return cmp.Or(
 		s.products.index(), s.prices.index(), s.customers.index(), s.sessions.index(),
-		s.subscriptions.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.refunds.index(), s.disputes.index(), s.endpoints.index(), s.portals.index(), s.configs.index(), s.events.index(),
+		s.subscriptions.index(), s.schedules.index(), s.invoices.index(), s.items.index(), s.intents.index(), s.charges.index(), s.refunds.index(), s.disputes.index(), s.endpoints.index(), s.portals.index(), s.configs.index(), s.events.index(),
 	)
 }
 

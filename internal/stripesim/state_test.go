@@ -71,6 +71,7 @@ func TestAnswersOnlyWhatIsSaved(t *testing.T) {
 	send(200, "POST", "/v1/billing_portal/sessions", cust)
 	send(303, "POST", flow+"/confirm", "")
 	send(303, "POST", whole+"/change", "subscription="+sub.ID+"&price="+price)
+	send(303, "POST", whole+"/keep", "subscription="+sub.ID)
 	send(303, "POST", whole+"/cancel", "when=period_end&subscription="+sub.ID)
 	send(303, "POST", whole+"/resume", "subscription="+sub.ID)
 	send(200, "POST", "/v1/subscriptions/"+sub.ID, "metadata[a]=b")
@@ -141,6 +142,7 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.portal(t, b.subscribe(t, "starter"), nil)
+	b.downgrade(t, b.subscribe(t, "pro"), "starter")
 	good := readState(t, b)
 	replace := func(old, by string) string {
 		require.Contains(t, good, old)
@@ -156,8 +158,8 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 		"with a tail":         good + "{}",
 		"another kind":        "customers: []",
 		"another JSON":        "{}",
-		"an older format":     replace(`"Format":2`, `"Format":1`),
-		"a newer format":      replace(`"Format":2`, `"Format":3`),
+		"an older format":     replace(`"Format":3`, `"Format":2`),
+		"a newer format":      replace(`"Format":3`, `"Format":4`),
 		"an unknown field":    replace(`"UnitAmount"`, `"UnitAmounts"`),
 		"a wrong type":        replace(`"UnitAmount":`, `"UnitAmount":-0.5e`),
 		"an object twice":     replace(`"Customers":[`, `"Customers":[{"ID":"`+id+`"},`),
@@ -175,6 +177,9 @@ func TestRefusesADamagedStateFile(t *testing.T) {
 		{"Invoices", "cus"},
 		{"Invoices", "price"},
 		{"Portals", "cus"},
+		{"Schedules", "price"},
+		{"Schedules", "sub"},
+		{"Subscriptions", "sub_sched"},
 	} {
 		damaged["a lost "+lost[1]+" in "+lost[0]] = loseReferences(good, lost[0], lost[1])
 	}

@@ -78,6 +78,9 @@ func (s *Sim) find(id string) (object, bool) {
 	if sub, ok := s.subscriptions.get(id); ok {
 		return renderSubscription(sub), true
 	}
+	if sc, ok := s.schedules.get(id); ok {
+		return renderSchedule(sc), true
+	}
 	if inv, ok := s.invoices.get(id); ok {
 		return renderInvoice(inv), true
 	}

@@ -51,6 +51,12 @@ func (s *Sim) readUpdate(c *call, sub, next *subscription) planChange {
 	if next.over() && (given || c.has("items") || c.has("pause_collection")) {
 		c.fail(invalid("", "A canceled subscription can only update its cancellation_details and metadata."))
 	}
+	if given && sub.Schedule != "" {
+		c.fail(managed(sub.Schedule))
+	}
+	if sub.Schedule != "" && c.has("items") {
+		c.fail(notSimulated("items", "a change of a subscription that a schedule manages"))
+	}
 	if given && stop != next.CancelAtPeriodEnd {
 		next.scheduleCancel(stop, s.instant)
 	}

@@ -113,6 +113,7 @@ func (s *Sim) endPeriod(sub *subscription) {
 	case sub.CancelAtPeriodEnd:
 		sub.Status, sub.EndedAt = statusCanceled, s.instant
 		s.stopCollecting(sub)
+		s.cancelSchedule(cause{}, sub)
 		s.emit(cause{}, "customer.subscription.deleted", renderSubscription(sub), nil)
 	case noCard && sub.NoCardBehavior == "cancel":
 		s.cancelNow(cause{}, sub)
@@ -129,6 +130,7 @@ func (s *Sim) renew(sub *subscription) {
 	if next.Status == statusTrialing {
 		next.Status = statusActive
 	}
+	emit := s.takeSchedule(&next)
 	next.Cycle++
 	next.PeriodStart, next.PeriodEnd = next.period(next.Cycle), next.period(next.Cycle+1)
 	inv := s.bill(&next, reasonCycle, behind)
@@ -143,6 +145,7 @@ func (s *Sim) renew(sub *subscription) {
 	}
 	s.emit(cause{}, "invoice.created", renderInvoice(inv), nil)
 	s.replaceSubscription(cause{}, sub, next)
+	emit()
 }
 
 func (s *Sim) setStatus(by cause, sub *subscription, status string) {

@@ -25,7 +25,7 @@ func renderSubscription(sub *subscription) object {
 			"payment_method_options": nil, "payment_method_types": nil, "save_default_payment_method": "off",
 		},
 		"pending_invoice_item_interval": nil, "pending_setup_intent": nil, "pending_update": sub.renderPending(),
-		"schedule": nil, "start_date": sub.Created.Unix(), "status": sub.Status, "test_clock": nil, "transfer_data": nil,
+		"schedule": orNull(sub.Schedule), "start_date": sub.Created.Unix(), "status": sub.Status, "test_clock": nil, "transfer_data": nil,
 		"trial_end": unixOrNull(sub.TrialEnd),
 		"trial_settings": object{
 			"end_behavior": object{"missing_payment_method": firstOf(sub.NoCardBehavior, "create_invoice")},

@@ -40,6 +40,7 @@ type subscription struct {
 	Pause             string // what becomes of invoices while collection is paused
 	ResumesAt         time.Time
 	Pending           *pendingUpdate
+	Schedule          string // which manages it
 	CancelAtPeriodEnd bool
 	CanceledAt        time.Time // when the end was asked for
 	EndedAt           time.Time // when it came
@@ -136,6 +137,7 @@ func (s *Sim) cancelNow(by cause, sub *subscription) {
 	sub.Status, sub.CancelAtPeriodEnd, sub.Pending = statusCanceled, false, nil
 	sub.CanceledAt, sub.EndedAt = s.instant, s.instant
 	s.stopCollecting(sub)
+	s.cancelSchedule(by, sub)
 	s.emit(by, "customer.subscription.deleted", renderSubscription(sub), nil)
 }
 
@@ -148,12 +150,15 @@ func (s *Sim) stopCollecting(sub *subscription) {
 }
 
 // CancelSubscription cancels as the customer would in the portal: at the end of
-// the period, or at once.
+// the period, or at once. A change that is scheduled is taken back for that.
 func (s *Sim) CancelSubscription(subID string, atPeriodEnd bool) error {
 	return s.change(func() error {
 		sub, err := s.living(subID)
 		if err != nil {
 			return err
+		}
+		if atPeriodEnd {
+			s.unschedule(cause{}, sub)
 		}
 		s.cancelByHand(sub, atPeriodEnd)
 		return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"strings"
 )
 
 // Versions at which the shape of what the simulator sends changed.
@@ -11,6 +12,15 @@ const (
 	renamedFeatures = "2024-04-10"
 	basil           = "2025-03-31"
 )
+
+// putsOffSince is the version since which Stripe has the parameter that puts a
+// change of plan off. Portal configurations are the same in it otherwise.
+const putsOffSince = "2024-10-28.acacia"
+
+// sameIn says whether what is at a path has the same shape in another version.
+func sameIn(version, path string) bool {
+	return version == putsOffSince && strings.HasPrefix(path, "/v1/billing_portal/configurations")
+}
 
 var versionRE = regexp.MustCompile(`^20\d\d-\d\d-\d\d(\.[a-z]+)?$`)
 

@@ -15,25 +15,29 @@ func main() {
 	must(err == nil, "client", err)
 
 	listed, err := client.ListKeys(ctx, api.ListKeysParams{Limit: api.NewOptInt32(1)})
-	list, ok := listed.(*api.KeyList)
-	must(ok && len(list.Data) == 1, "list", err)
+	list, ok := listed.(*api.KeyListHeaders)
+	must(ok && len(list.Response.Data) == 1, "list", err)
 
 	created, err := client.CreateKey(ctx, api.NewOptCreateKeyRequest(api.CreateKeyRequest{
 		Name:      api.NewOptString("ogen"),
 		RateLimit: api.NewOptRateLimit(api.RateLimit{Requests: 5, WindowSeconds: 60}),
 	}), api.CreateKeyParams{IdempotencyKey: api.NewOptString("ogen")})
-	key, ok := created.(*api.CreatedKey)
-	must(ok && key.ExpiresAt.IsNull(), "create", err)
+	createdKey, ok := created.(*api.CreatedKeyHeaders)
+	must(ok, "create", err)
+	key := createdKey.Response
+	must(key.ExpiresAt.IsNull(), "create", err)
 
 	verified, err := client.VerifyKey(ctx, &api.VerifyKeyRequest{
 		Key: key.Key, Cost: api.NewOptCost(api.Cost{Category: api.CategoryRag, Quantity: api.NewOptInt64(1)}),
 	})
-	verdict, ok := verified.(*api.VerifyKeyResult)
-	must(ok && verdict.Valid && verdict.KeyId.Value == key.ID && verdict.Credits.Value == 2, "verify", err)
+	verdict, ok := verified.(*api.VerifyKeyResultHeaders)
+	must(ok, "verify", err)
+	spent := verdict.Response
+	must(spent.Valid && spent.KeyId.Value == key.ID && spent.Credits.Value == 2, "verify", err)
 
 	missing, err := client.GetKey(ctx, api.GetKeyParams{KeyId: "key_none"})
-	problem, ok := missing.(*api.GetKeyNotFound)
-	must(ok && problem.Code == api.ErrorCodeKeyNotFound, "get", err)
+	problem, ok := missing.(*api.KeyNotFoundHeaders)
+	must(ok && problem.Response.Code == api.ErrorCodeKeyNotFound, "get", err)
 }
 
 type credentials struct{}
