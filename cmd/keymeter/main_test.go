@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"reflect"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/keymeter/keymeter/internal/app"
 	"github.com/keymeter/keymeter/internal/testkit"
 )
 
@@ -176,24 +179,34 @@ func TestSettingsAreChecked(t *testing.T) {
 	require.Contains(t, stderr, "KEYMETER_PEPPERS")
 }
 
-func TestHelpListsEverySetting(t *testing.T) {
+var (
+	helpLine   = regexp.MustCompile(`(?m)^ +(KEYMETER_\w+) .*?(?: \((?:default (\S+)|required)\))?$`)
+	settingRow = regexp.MustCompile("(?m)^\\| `(KEYMETER_\\w+)`(?: †)? \\| (?:`([^`]+)`|[^|]+) \\|")
+)
+
+// The settings that there are, the ones that the help lists and the ones that docs/operations.md lists are the same, with
+// the same defaults.
+func TestSettingsAreListed(t *testing.T) {
 	t.Parallel()
-	stdout, _, err := run(t, nil, "serve", "--help")
+	help, _, err := run(t, nil, "serve", "--help")
 	require.NoError(t, err)
-	source, err := os.ReadFile("../../internal/app/config.go")
+	document, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
-	readme, err := os.ReadFile("../../README.md")
-	require.NoError(t, err)
-	names := 0
-	for part := range strings.SplitSeq(string(source), `env:"`) {
-		name, _, _ := strings.Cut(strings.FieldsFunc(part, func(r rune) bool { return r == '"' || r == ',' })[0], " ")
-		if strings.HasPrefix(name, "KEYMETER_") {
-			names++
-			require.Contains(t, stdout, name)
-			require.Contains(t, string(readme), "`"+name+"`")
-		}
+	want := map[string]string{}
+	for field := range reflect.TypeFor[app.Config]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		want[name] = field.Tag.Get("envDefault")
 	}
-	require.Equal(t, 19, names)
+	require.Equal(t, want, defaults(helpLine, help))
+	require.Equal(t, want, defaults(settingRow, string(document)))
+}
+
+func defaults(line *regexp.Regexp, text string) map[string]string {
+	found := map[string]string{}
+	for _, match := range line.FindAllStringSubmatch(text, -1) {
+		found[match[1]] = match[2]
+	}
+	return found
 }
 
 func TestVersion(t *testing.T) {

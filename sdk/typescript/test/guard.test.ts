@@ -26,7 +26,7 @@ function json(body: string): Misbehaviour {
   return (response) => response.writeHead(200, { "Content-Type": "application/json" }).end(body);
 }
 
-/** What the README says, "Beside a gateway". */
+/** What docs/metering.md says, "Beside a gateway". */
 const table: {
   name: string;
   options?: GuardOptions<unknown>;
