@@ -102,7 +102,7 @@ func TestIndexIsComplete(t *testing.T) {
 	index := read(t, "docs/README.md")
 	for _, document := range documents {
 		if document != "README.md" {
-			require.Contains(t, index, "]("+document+")")
+			require.True(t, strings.Contains(index, "]("+document+")"), "docs/README.md does not lead to %s", document)
 		}
 	}
 }
@@ -138,14 +138,13 @@ func TestGuaranteesAreTested(t *testing.T) {
 	for section := range strings.SplitSeq(read(t, "docs/guarantees.md"), "\n## ") {
 		title, text, _ := strings.Cut(section, "\n")
 		for _, match := range testName.FindAllStringSubmatch(text, -1) {
-			require.Contains(t, all, match[1], title)
+			require.True(t, slices.Contains(all, match[1]), "%s: there is no %s", title, match[1])
 		}
 		if !strings.Contains(text, "**How.**") {
 			continue
 		}
 		guarantees++
-		require.Contains(t, text, "**Limits.**", title)
-		require.Contains(t, text, "**Tested by**", title)
+		require.True(t, strings.Contains(text, "**Limits.**") && strings.Contains(text, "**Tested by**"), title)
 		commands := run.FindAllStringSubmatch(text, -1)
 		require.NotEmpty(t, commands, title)
 		require.Len(t, commands, strings.Count(text, "scripts/test"), title)
@@ -191,7 +190,7 @@ func TestLogMessages(t *testing.T) {
 	rows := row.FindAllStringSubmatch(section, -1)
 	require.GreaterOrEqual(t, len(rows), 10)
 	for _, match := range rows {
-		require.Contains(t, sources.String(), `"`+match[1]+`"`)
+		require.True(t, strings.Contains(sources.String(), `"`+match[1]+`"`), "nothing logs %q", match[1])
 	}
 }
 
@@ -205,7 +204,7 @@ func TestProgramsAreOfTheSDKs(t *testing.T) {
 	require.Len(t, programs, 2)
 	for _, p := range programs {
 		for line := range strings.Lines(p[2]) {
-			require.Contains(t, sources[p[1]], "\n"+line)
+			require.True(t, strings.Contains(sources[p[1]], "\n"+line), "the SDK's document lacks %q", line)
 		}
 	}
 }
