@@ -97,6 +97,9 @@ SELECT coalesce(sum(b.credits), 0)::bigint
 FROM credit_grants g JOIN credit_burns b ON b.account_id = g.account_id AND b.grant_id = g.id
 WHERE g.account_id = $1 AND g.source = $2;
 
+-- name: CountOverage :one
+SELECT count(*) FROM overages WHERE account_id = $1 AND period = $2;
+
 -- name: InsertOverage :exec
 INSERT INTO overages (id, account_id, period, subscription, starts_at, ends_at, credits, unit_micros, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);

@@ -234,6 +234,22 @@ func (q *Queries) ClosePeriod(ctx context.Context, accountID string) error {
 	return err
 }
 
+const countOverage = `-- name: CountOverage :one
+SELECT count(*) FROM overages WHERE account_id = $1 AND period = $2
+`
+
+type CountOverageParams struct {
+	AccountID string
+	Period    int32
+}
+
+func (q *Queries) CountOverage(ctx context.Context, arg CountOverageParams) (int64, error) {
+	row := q.db.QueryRow(ctx, countOverage, arg.AccountID, arg.Period)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const creditSettings = `-- name: CreditSettings :one
 SELECT account_id, overage_limit, alert_percents FROM credit_settings WHERE account_id = $1
 `

@@ -2,8 +2,10 @@ package credits
 
 import (
 	"context"
+	"strconv"
 	"time"
 
+	"github.com/keymeter/keymeter/internal/ids"
 	"github.com/keymeter/keymeter/internal/postgres"
 )
 
@@ -28,8 +30,18 @@ func (c *Credits) overageTx(ctx context.Context, tx postgres.Tx, b Balance, cred
 	if credits <= 0 {
 		return nil
 	}
+	before, err := countOverage(ctx, tx, b)
+	if err != nil {
+		return err
+	}
 	return insertOverage(ctx, tx, Overage{
-		ID: c.ids.New("ovg"), AccountID: b.AccountID, Period: b.Period, Subscription: b.Cycle.Source,
+		ID: overageID(b, before), AccountID: b.AccountID, Period: b.Period, Subscription: b.Cycle.Source,
 		StartsAt: b.StartsAt, EndsAt: later(until, b.StartsAt), Credits: credits, UnitMicros: b.OverageMicros, CreatedAt: now,
 	})
+}
+
+// overageID names the n-th overage of a period. It is the same if the period ends once more, after a backup of the database
+// was restored: what was billed then is found by it.
+func overageID(b Balance, n int64) string {
+	return ids.Of("ovg", b.StartsAt, b.AccountID, b.Cycle.Source, b.StartsAt.UTC().Format(time.RFC3339Nano), strconv.FormatInt(n, 10))
 }

@@ -110,6 +110,11 @@ func takenBack(ctx context.Context, db queries.DBTX, accountID, source string) (
 	return taken{kind: Kind(row.Kind), amount: row.Amount, expiresAt: row.ExpiresAt}, err
 }
 
+// countOverage returns how many overages of a period are in the ledger.
+func countOverage(ctx context.Context, db queries.DBTX, b Balance) (int64, error) {
+	return queries.New(db).CountOverage(ctx, queries.CountOverageParams{AccountID: b.AccountID, Period: b.Period})
+}
+
 func insertOverage(ctx context.Context, db queries.DBTX, o Overage) error {
 	return queries.New(db).InsertOverage(ctx, queries.InsertOverageParams{
 		ID: o.ID, AccountID: o.AccountID, Period: o.Period, Subscription: o.Subscription, StartsAt: o.StartsAt,

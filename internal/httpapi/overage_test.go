@@ -1,13 +1,17 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/keymeter/keymeter/internal/stripesim"
@@ -271,6 +275,62 @@ func TestOverageOnAVoidInvoice(t *testing.T) {
 	})
 	w.told("evt_more", "invoice.voided", customerID)
 	w.bills("billed", 1)
+}
+
+// A period that ends once more, since a backup was restored, is not billed again; and if it ends otherwise, that is seen.
+func TestOverageAfterARestore(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lost  int64 // credits that were used since the backup
+		state string
+	}{"nothing is lost": {0, "billed"}, "usage is lost": {1000, "parked"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withStripe)
+			customer, customerID := w.overspent()
+			restore := w.backup()
+			w.spend(customer, "more", c.lost)
+			w.at(renewal.Add(time.Second))
+			w.delivered()
+			w.bills("billed", 1)
+			before := w.items(customerID)
+			require.Len(t, before, 1)
+
+			restore()
+			_, err := w.app.Reconcile(t.Context())
+			require.NoError(t, err)
+			w.bills(c.state, 1)
+			require.Equal(t, before, w.items(customerID))
+			if c.state == "parked" {
+				require.Contains(t, w.problems().Overage[0].Error, "billed_otherwise")
+			}
+		})
+	}
+}
+
+// backup keeps what is stored, and returns what brings that back.
+func (w *world) backup() (restore func()) {
+	ctx := context.Background()
+	rows, err := w.pool.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`)
+	require.NoError(w.t, err)
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(w.t, err)
+	inTx := func(statements ...string) {
+		require.NoError(w.t, pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, strings.Join(statements, ";"))
+			return err
+		}))
+	}
+	save, load := []string{"CREATE SCHEMA backup"}, []string{
+		"SET LOCAL session_replication_role = replica",
+		"SET LOCAL deadlock_timeout = '1min'", // so that it is the server's workers who give way, and try again
+	}
+	for _, table := range tables {
+		save = append(save, fmt.Sprintf("CREATE TABLE backup.%[1]s AS TABLE public.%[1]s", table))
+		load = append(load, fmt.Sprintf("DELETE FROM public.%[1]s; INSERT INTO public.%[1]s SELECT * FROM backup.%[1]s", table))
+	}
+	inTx(save...)
+	return func() { inTx(load...) }
 }
 
 func TestOverageWhileStripeIsAway(t *testing.T) {

@@ -2,7 +2,10 @@
 package ids
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,4 +31,10 @@ func (s *Source) New(prefix string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return prefix + "_" + ulid.MustNew(ulid.Timestamp(s.now()), s.entropy).String()
+}
+
+// Of returns the id of what its parts name, dated at: the same for the same parts, for ever.
+func Of(prefix string, at time.Time, parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return prefix + "_" + ulid.MustNew(ulid.Timestamp(at), bytes.NewReader(sum[:])).String()
 }

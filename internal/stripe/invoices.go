@@ -63,7 +63,7 @@ func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripeg
 		invoice := list.Invoice()
 		if invoice.Metadata[keyMetadata] == p.Key {
 			if invoice.Status != stripego.InvoiceStatusVoid {
-				return invoice, nil
+				return invoice, filled(invoice, p.Items)
 			}
 			voided = cmp.Or(voided, invoice.ID)
 		}
@@ -93,6 +93,18 @@ func (c *Client) ownInvoice(ctx context.Context, p billing.OwnInvoice) (*stripeg
 	return created, failed("create the invoice", err)
 }
 
+// filled refuses an invoice of our own that is of another amount than its items are now.
+func filled(invoice *stripego.Invoice, items []billing.OverageItem) error {
+	if invoice.Status == stripego.InvoiceStatusDraft {
+		return nil
+	}
+	var sum int64
+	for _, item := range items {
+		sum += item.AmountCents
+	}
+	return same(invoice.Subtotal, sum, "invoice "+invoice.ID)
+}
+
 // invoiced returns an invoice that has the items already, so that one of its own would be empty; nil if one of them is still
 // to go onto one. The renewal that was a draft when its subscription was cancelled does not count: Stripe leaves it one.
 func (c *Client) invoiced(
@@ -101,6 +113,9 @@ func (c *Client) invoiced(
 	for _, item := range items {
 		found, _, err := c.findItem(ctx, item.CustomerID, item.Key)
 		if err != nil || found == nil || found.Invoice == nil || abandoned[found.Invoice.ID] {
+			return nil, err
+		}
+		if err := same(found.Amount, item.AmountCents, "item "+found.ID); err != nil {
 			return nil, err
 		}
 		invoice = found.Invoice

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,11 +120,20 @@ func TestAddOverage(t *testing.T) {
 	t.Run("once, wherever the first call has put it", func(t *testing.T) {
 		t.Parallel()
 		client, sent := newClient(t, instead("GET /v1/invoiceitems",
-			`{"object":"list","data":[{"id":"ii_7","invoice":"in_1","metadata":{"keymeter_key":"k"}}]}`))
+			`{"object":"list","data":[{"id":"ii_7","amount":1234,"invoice":"in_1","metadata":{"keymeter_key":"k"}}]}`))
 		id, err := client.AddOverage(t.Context(), overage("k", ""))
 		require.NoError(t, err)
 		require.Equal(t, "ii_7", id)
 		require.Equal(t, []string{"GET /v1/invoiceitems", "GET /v1/invoices/{id}"}, patterns(sent.take()))
+	})
+	t.Run("with the same amount", func(t *testing.T) {
+		t.Parallel()
+		client, _ := newClient(t, instead("GET /v1/invoiceitems",
+			`{"object":"list","data":[{"id":"ii_7","amount":1233,"metadata":{"keymeter_key":"k"}}]}`))
+		_, err := client.AddOverage(t.Context(), overage("k", ""))
+		var refused *billing.Refused
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, "billed_otherwise", refused.Code)
 	})
 	t.Run("anew if that invoice was voided", func(t *testing.T) {
 		t.Parallel()
@@ -191,10 +201,32 @@ func TestBillAlone(t *testing.T) {
 		require.Equal(t, url.Values{"auto_advance": {"true"}}, exchanges[6].form)
 	})
 	ours := func(status string) string {
-		return `{"object":"list","data":[{"id":"in_1","status":"` + status + `","metadata":{"keymeter_key":"k"}}]}`
+		return `{"object":"list","data":[{"id":"in_1","status":"` + status + `","subtotal":1234,"metadata":{"keymeter_key":"k"}}]}`
 	}
 	item := func(invoice string) string {
-		return `{"object":"list","data":[{"id":"ii_1","invoice":` + invoice + `,"metadata":{"keymeter_key":"k:1"}}]}`
+		return `{"object":"list","data":[{"id":"ii_1","amount":1234,"invoice":` + invoice + `,"metadata":{"keymeter_key":"k:1"}}]}`
+	}
+	for name, c := range map[string][2]string{
+		"an invoice of another amount":          {strings.Replace(ours("paid"), "1234", "1", 1), item(`"in_1"`)},
+		"another's invoice with another amount": {`{"object":"list","data":[]}`, strings.Replace(item(`"in_1"`), "1234", "1", 1)},
+	} {
+		t.Run("not over "+name, func(t *testing.T) {
+			t.Parallel()
+			client, sent := newClient(t, roundTrip(func(req *http.Request) (*http.Response, error) {
+				body, ok := map[string]string{"GET /v1/invoices": c[0], "GET /v1/invoiceitems": c[1]}[req.Method+" "+req.URL.Path]
+				if !ok {
+					return plenty().RoundTrip(req)
+				}
+				return answers(http.StatusOK, body)(req)
+			}))
+			_, err := client.BillAlone(t.Context(), ownInvoice("k"))
+			var refused *billing.Refused
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, "billed_otherwise", refused.Code)
+			for _, e := range sent.take() {
+				require.Equal(t, http.MethodGet, e.method)
+			}
+		})
 	}
 	for name, c := range map[string]struct {
 		invoices, items string

@@ -21,9 +21,19 @@ func (c *Client) AddOverage(ctx context.Context, p billing.OverageItem) (itemID 
 		return "", err
 	}
 	if found != nil {
-		return found.ID, nil
+		return found.ID, same(found.Amount, p.AmountCents, "item "+found.ID)
 	}
 	return c.addItem(ctx, p, voided)
+}
+
+// same refuses what was billed before with another amount, as it may have been where the database was restored since.
+func same(billed, wanted int64, what string) error {
+	if billed == wanted {
+		return nil
+	}
+	return &billing.Refused{
+		Code: "billed_otherwise", Message: fmt.Sprintf("%s has %d cents and not %d", what, billed, wanted),
+	}
 }
 
 // moveItem puts an item on an invoice of its own. If it is pending, it is for an invoice that will never come; if it is on a
