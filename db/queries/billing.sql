@@ -35,8 +35,9 @@ WHERE account_id = sqlc.arg(account_id);
 UPDATE billing_accounts SET check_at = least(check_at, sqlc.arg(at)::timestamptz) WHERE account_id = sqlc.arg(account_id);
 
 -- name: Checked :exec
-UPDATE billing_accounts SET check_at = NULL
-WHERE account_id = sqlc.arg(account_id) AND check_at <= sqlc.arg(now)::timestamptz;
+UPDATE billing_accounts
+SET check_at = CASE WHEN check_at > sqlc.arg(now)::timestamptz THEN check_at END, version = version + 1
+WHERE account_id = sqlc.arg(account_id);
 
 -- name: ClearCustomer :exec
 UPDATE billing_accounts SET customer_id = NULL, version = version + 1 WHERE account_id = $1;

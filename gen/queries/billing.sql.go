@@ -57,17 +57,18 @@ func (q *Queries) CheckBy(ctx context.Context, arg CheckByParams) error {
 }
 
 const checked = `-- name: Checked :exec
-UPDATE billing_accounts SET check_at = NULL
-WHERE account_id = $1 AND check_at <= $2::timestamptz
+UPDATE billing_accounts
+SET check_at = CASE WHEN check_at > $1::timestamptz THEN check_at END, version = version + 1
+WHERE account_id = $2
 `
 
 type CheckedParams struct {
-	AccountID string
 	Now       time.Time
+	AccountID string
 }
 
 func (q *Queries) Checked(ctx context.Context, arg CheckedParams) error {
-	_, err := q.db.Exec(ctx, checked, arg.AccountID, arg.Now)
+	_, err := q.db.Exec(ctx, checked, arg.Now, arg.AccountID)
 	return err
 }
 

@@ -113,6 +113,32 @@ func TestMoneyOfATopUpGoesAndComes(t *testing.T) {
 	require.Equal(t, int64(2500+10_000), remaining())
 }
 
+// A reading of top-ups that took long does not undo what was read after it.
+func TestOlderReadingOfTopUpsIsNotWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	dispute, err := w.sim.OpenDispute(w.buy(c, 10_000))
+	require.NoError(t, err)
+	w.delivered()
+	w.reconcile()
+	require.Equal(t, int64(2500), w.subscription(c).Credits.Remaining)
+	w.clock.Advance(26 * time.Hour) // the checkout is looked at once more
+	read, answer := w.holdAnswer("/v1/disputes")
+	reconciled := make(chan error, 1)
+	go func() {
+		_, err := w.app.Reconcile(context.Background())
+		reconciled <- err
+	}()
+	<-read
+	require.NoError(t, w.sim.CloseDispute(dispute, true))
+	w.delivered()
+	require.Equal(t, int64(12_500), w.subscription(c).Credits.Remaining)
+	close(answer)
+	require.NoError(t, <-reconciled)
+	require.Equal(t, int64(12_500), w.subscription(c).Credits.Remaining)
+}
+
 // A dispute that is won gives back what it took, and not what a refund did.
 func TestARefundStaysWhenADisputeIsWon(t *testing.T) {
 	t.Parallel()
