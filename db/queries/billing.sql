@@ -43,7 +43,8 @@ WHERE account_id = sqlc.arg(account_id);
 UPDATE billing_accounts SET customer_id = NULL, version = version + 1 WHERE account_id = $1;
 
 -- name: ListBillingAccountsToCheck :many
-SELECT * FROM billing_accounts WHERE check_at <= sqlc.arg(now)::timestamptz ORDER BY check_at LIMIT sqlc.arg(max_rows);
+SELECT * FROM billing_accounts
+WHERE check_at <= sqlc.arg(now)::timestamptz AND customer_id IS NOT NULL ORDER BY check_at LIMIT sqlc.arg(max_rows);
 
 -- name: PutOffCheck :exec
 UPDATE billing_accounts SET check_at = sqlc.arg(check_at)::timestamptz

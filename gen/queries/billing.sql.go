@@ -534,7 +534,8 @@ func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, arg ListAccoun
 }
 
 const listBillingAccountsToCheck = `-- name: ListBillingAccountsToCheck :many
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE check_at <= $1::timestamptz ORDER BY check_at LIMIT $2
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts
+WHERE check_at <= $1::timestamptz AND customer_id IS NOT NULL ORDER BY check_at LIMIT $2
 `
 
 type ListBillingAccountsToCheckParams struct {

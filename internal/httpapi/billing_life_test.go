@@ -338,6 +338,19 @@ func TestCustomerDeleted(t *testing.T) {
 	require.NotEqual(t, before, *w.account(c).StripeCustomerID)
 }
 
+// An account whose customer was deleted has nothing to be read: not even its checkout, which is over.
+func TestDeletedCustomerIsNotChecked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	w.reconcile()
+	w.atStripe("DELETE", "/v1/customers/"+w.customerID(w.newCustomer()), nil)
+	w.delivered()
+	w.clock.Advance(26 * time.Hour)
+	report := w.reconcile()
+	require.Zero(t, report.Checked)
+	require.Zero(t, report.Unreadable)
+}
+
 func TestCheckoutOfSuspendedAccount(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withStripe)
