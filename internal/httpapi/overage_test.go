@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -241,6 +242,31 @@ func TestOverageThatIsRefused(t *testing.T) {
 	require.Empty(t, w.problems().Overage)
 	retry(p.Overage[0].ID).wantProblem(http.StatusConflict, "overage_not_parked")
 	retry("ovg_nobody").wantProblem(http.StatusNotFound, "overage_not_found")
+}
+
+// The message of a refusal is kept as far as it fits, whatever characters it has.
+func TestOverageThatIsRefusedAtLength(t *testing.T) {
+	t.Parallel()
+	for n := range 3 {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withStripe)
+			w.overspent()
+			handler := w.sim.Handler()
+			w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+				if req.Method != http.MethodPost || req.URL.Path != "/v1/invoiceitems" {
+					handler.ServeHTTP(res, req)
+					return
+				}
+				res.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(res, `{"error":{"type":"invalid_request_error","message":"%s%s"}}`,
+					strings.Repeat("-", n), strings.Repeat("’", 500))
+			}))
+			w.at(renewal.Add(time.Second))
+			w.delivered()
+			w.bills("parked", 1)
+		})
+	}
 }
 
 // Whoever voids an invoice waives what is on it. That is seen, and can be taken back.
