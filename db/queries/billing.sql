@@ -163,8 +163,8 @@ UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::tim
 WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
   AND state = 'billed' AND item_id IS NOT NULL;
 
--- name: HasBilledOverage :one
-SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0);
+-- name: ListBilledOverage :many
+SELECT overage_id FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0;
 
 -- name: VoidOverageBills :exec
 UPDATE overage_bills SET state = 'voided'

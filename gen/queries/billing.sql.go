@@ -376,17 +376,6 @@ func (q *Queries) HandledStripeEvents(ctx context.Context, arg HandledStripeEven
 	return err
 }
 
-const hasBilledOverage = `-- name: HasBilledOverage :one
-SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0)
-`
-
-func (q *Queries) HasBilledOverage(ctx context.Context, accountID string) (bool, error) {
-	row := q.db.QueryRow(ctx, hasBilledOverage, accountID)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
-}
-
 const insertDuplicateSubscription = `-- name: InsertDuplicateSubscription :exec
 INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (subscription_id) DO NOTHING
@@ -526,6 +515,30 @@ func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, arg ListAccoun
 			return nil, err
 		}
 		items = append(items, account_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const listBilledOverage = `-- name: ListBilledOverage :many
+SELECT overage_id FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0
+`
+
+func (q *Queries) ListBilledOverage(ctx context.Context, accountID string) ([]string, error) {
+	rows, err := q.db.Query(ctx, listBilledOverage, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var overage_id string
+		if err := rows.Scan(&overage_id); err != nil {
+			return nil, err
+		}
+		items = append(items, overage_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -303,6 +303,35 @@ func TestOverageOnAVoidInvoice(t *testing.T) {
 	w.bills("billed", 1)
 }
 
+// Overage that is billed anew while the customer is read is not taken for what was voided.
+func TestOverageIsBilledAnewMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c, customerID := w.overspent()
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	w.spend(c, "more", 450_000)
+	require.NoError(t, w.sim.SetCard(customerID, stripesim.Card{Outcome: stripesim.Declines}))
+	w.at(renewal.Add(2 * time.Hour))
+	w.delivered()
+	w.bills("billed", 2) // the other one is for the next invoice
+	w.atStripe("POST", "/v1/invoices/"+w.invoices(customerID)[0].ID+"/void", nil)
+	w.delivered()
+	w.bills("voided", 1)
+
+	read, answer := w.holdAnswer("/v1/checkout/sessions")
+	w.webhook(webhookSecret, hint("evt_again", "invoice.voided", customerID)).want(http.StatusOK)
+	<-read
+	w.call("POST", "/v1/billing/overage/"+w.problems().Overage[0].ID+"/retry", nil, bearer(theOperatorToken)).
+		want(http.StatusNoContent)
+	w.bills("billed", 2)
+	close(answer)
+	w.workedOff()
+	w.bills("billed", 2)
+	require.Empty(t, w.problems().Overage)
+}
+
 // A period that ends once more, since a backup was restored, is not billed again; and if it ends otherwise, that is seen.
 func TestOverageAfterARestore(t *testing.T) {
 	t.Parallel()
