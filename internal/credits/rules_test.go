@@ -198,6 +198,23 @@ func TestCarryover(t *testing.T) {
 			r.paid(plans.Pro, april)
 			r.has(150_000, 150_000)
 		},
+		"also when it comes back in the next month": func(r *rule) {
+			r.paid(plans.Pro, april)
+			r.uses("e", 50_000)
+			r.clock.Set(in2026(4, 20))
+			r.byHand(plans.Free)
+			r.clock.Set(in2026(5, 10))
+			r.paid(plans.Pro, in2026(5, 1))
+			r.has(350_000, 350_000)
+			r.clock.Set(in2026(6, 1))
+			r.paid(plans.Pro, in2026(6, 1))
+			r.has(400_000, 400_000)
+			r.clock.Set(in2026(6, 2))
+			r.byHand(plans.Free)
+			r.clock.Set(in2026(8, 1))
+			r.paid(plans.Pro, in2026(8, 1))
+			r.has(200_000, 200_000)
+		},
 		"a month of the 31st ends with February": func(r *rule) {
 			r.clock.Set(in2026(12, 31))
 			cycle := &Cycle{Source: "sub_2", Anchor: in2026(12, 31), Start: in2026(12, 31)}
