@@ -93,8 +93,8 @@ ORDER BY l.created_at, l.id;
 -- name: IncludedOfMonth :one
 SELECT coalesce(max(included), 0)::bigint FROM balances WHERE account_id = $1 AND source = $2 AND anchor = $3 AND months = $4;
 
--- name: FindGrant :one
-SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2;
+-- name: GrantExists :one
+SELECT EXISTS (SELECT FROM credit_grants WHERE account_id = $1 AND source = $2);
 
 -- name: BurnedOfGrant :one
 -- What closed periods used of the grant that a source gave.

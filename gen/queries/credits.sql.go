@@ -433,22 +433,6 @@ func (q *Queries) FindEvents(ctx context.Context, arg FindEventsParams) ([]FindE
 	return items, nil
 }
 
-const findGrant = `-- name: FindGrant :one
-SELECT id FROM credit_grants WHERE account_id = $1 AND source = $2
-`
-
-type FindGrantParams struct {
-	AccountID string
-	Source    string
-}
-
-func (q *Queries) FindGrant(ctx context.Context, arg FindGrantParams) (string, error) {
-	row := q.db.QueryRow(ctx, findGrant, arg.AccountID, arg.Source)
-	var id string
-	err := row.Scan(&id)
-	return id, err
-}
-
 const findReservation = `-- name: FindReservation :one
 
 SELECT id, account_id, event_id, period, key_id, family, category, held, state, credits, uncollected, fingerprint, settlement, created_at, expires_at FROM reservations WHERE id = $1
@@ -600,6 +584,22 @@ func (q *Queries) GrantAndGivenBack(ctx context.Context, arg GrantAndGivenBackPa
 		return nil, err
 	}
 	return items, nil
+}
+
+const grantExists = `-- name: GrantExists :one
+SELECT EXISTS (SELECT FROM credit_grants WHERE account_id = $1 AND source = $2)
+`
+
+type GrantExistsParams struct {
+	AccountID string
+	Source    string
+}
+
+func (q *Queries) GrantExists(ctx context.Context, arg GrantExistsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, grantExists, arg.AccountID, arg.Source)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
 }
 
 const includedOfMonth = `-- name: IncludedOfMonth :one

@@ -172,7 +172,7 @@ func bridgeSource(b Balance) string { return "bridge:" + monthlySource(b) }
 
 // bridgeTx gives a small part of the monthly credits for the time until the renewal is paid.
 func (c *Credits) bridgeTx(ctx context.Context, tx postgres.Tx, b Balance, plan plans.Plan, now time.Time) error {
-	_, paid, err := findGrant(ctx, tx, b.AccountID, monthlySource(b))
+	paid, err := gave(ctx, tx, b.AccountID, monthlySource(b))
 	expiresAt := b.StartsAt.Add(c.catalogue.Bridge.For)
 	if err != nil || paid || !expiresAt.After(now) {
 		return err
@@ -194,7 +194,7 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 		return b, err
 	}
 	source := monthlySource(b)
-	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil {
+	if given, err := gave(ctx, tx, b.AccountID, source); err != nil {
 		return b, err
 	} else if given {
 		b.Included, err = includedOfMonth(ctx, tx, b)

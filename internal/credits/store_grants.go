@@ -31,12 +31,9 @@ func insertGrant(ctx context.Context, db queries.DBTX, period int32, g Grant) (b
 	return rows > 0, err
 }
 
-func findGrant(ctx context.Context, db queries.DBTX, accountID, source string) (id string, ok bool, err error) {
-	id, err = queries.New(db).FindGrant(ctx, queries.FindGrantParams{AccountID: accountID, Source: source})
-	if postgres.NoRows(err) {
-		return "", false, nil
-	}
-	return id, err == nil, err
+// gave reports whether a source has given a grant.
+func gave(ctx context.Context, db queries.DBTX, accountID, source string) (bool, error) {
+	return queries.New(db).GrantExists(ctx, queries.GrantExistsParams{AccountID: accountID, Source: source})
 }
 
 // burnedOf returns what closed periods used of the grant that a source gave.
