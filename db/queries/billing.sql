@@ -144,6 +144,10 @@ UPDATE overage_bills
 SET state = 'billed', invoice_id = sqlc.narg(invoice_id), item_id = sqlc.narg(item_id), last_error = NULL
 WHERE overage_id = sqlc.arg(overage_id);
 
+-- name: WaivedOverage :exec
+UPDATE overage_bills SET state = 'voided', item_id = sqlc.narg(item_id), last_error = NULL
+WHERE overage_id = sqlc.arg(overage_id);
+
 -- name: FailedOverageBill :exec
 UPDATE overage_bills
 SET state = sqlc.arg(state), last_error = sqlc.arg(last_error)::text, next_attempt_at = sqlc.arg(next_attempt_at)::timestamptz

@@ -936,3 +936,18 @@ func (q *Queries) VoidOverageBills(ctx context.Context, arg VoidOverageBillsPara
 	_, err := q.db.Exec(ctx, voidOverageBills, arg.AccountID, arg.OverageIds)
 	return err
 }
+
+const waivedOverage = `-- name: WaivedOverage :exec
+UPDATE overage_bills SET state = 'voided', item_id = $1, last_error = NULL
+WHERE overage_id = $2
+`
+
+type WaivedOverageParams struct {
+	ItemID    *string
+	OverageID string
+}
+
+func (q *Queries) WaivedOverage(ctx context.Context, arg WaivedOverageParams) error {
+	_, err := q.db.Exec(ctx, waivedOverage, arg.ItemID, arg.OverageID)
+	return err
+}

@@ -30,11 +30,11 @@ func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool, b
 		return reading{}, err
 	}
 	if len(billed) > 0 {
-		keys, err := b.Provider.VoidedItems(ctx, customerID)
+		voided, err := b.Provider.VoidedItems(ctx, customerID)
 		if err != nil {
 			return reading{}, err
 		}
-		r.voided = slices.DeleteFunc(billed, func(id string) bool { return !slices.Contains(keys, overageKey+id) })
+		r.voided = slices.DeleteFunc(billed, func(id string) bool { return voided[overageKey+id] == "" })
 	}
 	r.topUps, err = b.Provider.TopUps(ctx, customerID)
 	return r, err

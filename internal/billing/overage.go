@@ -17,6 +17,7 @@ import (
 var (
 	errBillNotFound  = fault.New(fault.NotFound, "overage_not_found", "There is no such overage.")
 	errBillNotParked = fault.New(fault.Conflict, "overage_not_parked", "The overage is neither parked nor voided.")
+	errWaived        = errors.New("the overage was billed, and its invoice voided, before a backup of the database was restored")
 	errNoCustomer    = &Refused{Code: "no_customer", Message: "the account has lost its customer at the billing provider"}
 )
 
@@ -111,8 +112,11 @@ func (b *Billing) workOffBills(ctx context.Context) (found bool, err error) {
 	invoiceID, itemID, failure := b.charge(ctx, bill)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimFor-workTimeout)
 	defer cancel()
-	if failure == nil {
+	switch {
+	case failure == nil:
 		return true, billed(ctx, b.Pool, bill.OverageID, invoiceID, itemID)
+	case errors.Is(failure, errWaived):
+		return true, waived(ctx, b.Pool, bill.OverageID, itemID)
 	}
 	state, message := BillPending, "overage could not be billed and will be tried again"
 	var refused *Refused
@@ -132,11 +136,20 @@ func (b *Billing) charge(ctx context.Context, bill Bill) (invoiceID, itemID stri
 	if bill.CustomerID == "" {
 		return "", "", errNoCustomer
 	}
+	item := bill.item()
+	if bill.ItemID == "" && bill.InvoiceID == "" { // else it is known to be billed anew
+		voided, err := b.Provider.VoidedItems(ctx, bill.CustomerID)
+		if err != nil {
+			return "", "", err
+		}
+		if itemID := voided[item.Key]; itemID != "" {
+			return "", itemID, errWaived
+		}
+	}
 	subscriptions, err := b.Provider.Subscriptions(ctx, bill.CustomerID)
 	if err != nil {
 		return "", "", err
 	}
-	item := bill.item()
 	live := slices.ContainsFunc(subscriptions, func(s Subscription) bool {
 		return s.ID == bill.SubscriptionID && s.Status.Live()
 	})

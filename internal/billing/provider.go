@@ -75,9 +75,9 @@ type Provider interface {
 	// AddOverage puts an item on an invoice, once for each key, wherever it was to go: an item that an earlier call left
 	// on another invoice, or pending, is returned. ErrInvoiceClosed if the invoice is no draft any more.
 	AddOverage(ctx context.Context, item OverageItem) (itemID string, err error)
-	// VoidedItems returns the keys of the items of the customer that are on invoices which were voided. Such an item is as
-	// good as none: AddOverage and BillAlone make it anew.
-	VoidedItems(ctx context.Context, customerID string) (keys []string, err error)
+	// VoidedItems returns the items of the customer, by their keys, that are on invoices which were voided. Such an item is
+	// as good as none: AddOverage and BillAlone make it anew.
+	VoidedItems(ctx context.Context, customerID string) (itemIDs map[string]string, err error)
 	// BillAlone makes an invoice of its own, of these items alone, and has it collected. Called again, it goes on where an
 	// earlier call stopped.
 	BillAlone(ctx context.Context, invoice OwnInvoice) (invoiceID string, err error)

@@ -70,6 +70,11 @@ func billed(ctx context.Context, db queries.DBTX, overageID, invoiceID, itemID s
 	})
 }
 
+// waived notes an item on an invoice that was voided before we knew of it. Who has it billed anew finds that there was one.
+func waived(ctx context.Context, db queries.DBTX, overageID, itemID string) error {
+	return queries.New(db).WaivedOverage(ctx, queries.WaivedOverageParams{OverageID: overageID, ItemID: optional(itemID)})
+}
+
 func billFailed(
 	ctx context.Context, db queries.DBTX, overageID string, state BillState, reason string, next time.Time,
 ) error {

@@ -363,6 +363,35 @@ func TestOverageAfterARestore(t *testing.T) {
 	}
 }
 
+// What was waived before a backup is restored stays waived after it, unless an operator has it billed anew.
+func TestWaivedOverageAfterARestore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	_, customerID := w.overspent()
+	restore := w.backup()
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	require.NoError(t, w.sim.SetCard(customerID, stripesim.Card{Outcome: stripesim.Declines}))
+	w.at(renewal.Add(2 * time.Hour))
+	w.delivered()
+	w.atStripe("POST", "/v1/invoices/"+w.invoices(customerID)[0].ID+"/void", nil)
+	w.delivered()
+	w.bills("voided", 1)
+	before := w.items(customerID)
+	require.Len(t, before, 1)
+
+	restore()
+	_, err := w.app.Reconcile(t.Context())
+	require.NoError(t, err)
+	w.bills("voided", 1)
+	require.Equal(t, before, w.items(customerID))
+	w.call("POST", "/v1/billing/overage/"+w.problems().Overage[0].ID+"/retry", nil, bearer(theOperatorToken)).
+		want(http.StatusNoContent)
+	w.bills("billed", 1)
+	require.Len(t, w.items(customerID), 2)
+}
+
 // backup keeps what is stored, and returns what brings that back.
 func (w *world) backup() (restore func()) {
 	ctx := context.Background()

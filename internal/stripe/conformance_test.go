@@ -322,7 +322,8 @@ func conformVoid(t *testing.T, w world) {
 	require.NoError(t, err)
 	voided, err = c.VoidedItems(t.Context(), customerID)
 	require.NoError(t, err)
-	require.Equal(t, []string{item.Key}, voided)
+	require.Len(t, voided, 1)
+	require.NotEmpty(t, voided[item.Key])
 
 	second, err := c.BillAlone(t.Context(), own)
 	require.NoError(t, err)

@@ -85,8 +85,8 @@ func (c *Client) findItem(
 	return nil, "", failed("list invoice items", list.Err())
 }
 
-// VoidedItems returns the keys of the items that were on invoices of the customer which were voided since, newest first.
-func (c *Client) VoidedItems(ctx context.Context, customerID string) (keys []string, err error) {
+// VoidedItems returns the items, by their keys, that were on invoices of the customer which were voided since.
+func (c *Client) VoidedItems(ctx context.Context, customerID string) (itemIDs map[string]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	voided := map[string]bool{}
@@ -100,6 +100,7 @@ func (c *Client) VoidedItems(ctx context.Context, customerID string) (keys []str
 		return nil, failed("list void invoices", err)
 	}
 	seen := map[string]bool{}
+	itemIDs = map[string]string{}
 	items := c.api.InvoiceItems.List(&stripego.InvoiceItemListParams{
 		ListParams: page(ctx), Customer: stripego.String(customerID),
 	})
@@ -111,10 +112,10 @@ func (c *Client) VoidedItems(ctx context.Context, customerID string) (keys []str
 		}
 		seen[key] = true // what was billed anew is not void
 		if item.Invoice != nil && voided[item.Invoice.ID] {
-			keys = append(keys, key)
+			itemIDs[key] = item.ID
 		}
 	}
-	return keys, failed("list invoice items", items.Err())
+	return itemIDs, failed("list invoice items", items.Err())
 }
 
 // after is the part of an idempotency key that tells a second making from the first.
