@@ -35,14 +35,16 @@ WHERE account_id = sqlc.arg(account_id);
 UPDATE billing_accounts SET check_at = least(check_at, sqlc.arg(at)::timestamptz) WHERE account_id = sqlc.arg(account_id);
 
 -- name: Checked :exec
-UPDATE billing_accounts SET check_at = NULL
-WHERE account_id = sqlc.arg(account_id) AND check_at <= sqlc.arg(now)::timestamptz;
+UPDATE billing_accounts
+SET check_at = CASE WHEN check_at > sqlc.arg(now)::timestamptz THEN check_at END, version = version + 1
+WHERE account_id = sqlc.arg(account_id);
 
 -- name: ClearCustomer :exec
 UPDATE billing_accounts SET customer_id = NULL, version = version + 1 WHERE account_id = $1;
 
 -- name: ListBillingAccountsToCheck :many
-SELECT * FROM billing_accounts WHERE check_at <= sqlc.arg(now)::timestamptz ORDER BY check_at LIMIT sqlc.arg(max_rows);
+SELECT * FROM billing_accounts
+WHERE check_at <= sqlc.arg(now)::timestamptz AND customer_id IS NOT NULL ORDER BY check_at LIMIT sqlc.arg(max_rows);
 
 -- name: PutOffCheck :exec
 UPDATE billing_accounts SET check_at = sqlc.arg(check_at)::timestamptz
@@ -161,8 +163,8 @@ UPDATE overage_bills SET state = 'pending', next_attempt_at = sqlc.arg(now)::tim
 WHERE account_id = sqlc.arg(account_id) AND subscription_id = ANY(sqlc.arg(ended)::text[])
   AND state = 'billed' AND item_id IS NOT NULL;
 
--- name: HasBilledOverage :one
-SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0);
+-- name: ListBilledOverage :many
+SELECT overage_id FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0;
 
 -- name: VoidOverageBills :exec
 UPDATE overage_bills SET state = 'voided'

@@ -70,14 +70,19 @@ SELECT sqlc.arg(account_id), unnest(sqlc.arg(grant_ids)::text[]), sqlc.arg(perio
 INSERT INTO credit_losses (id, account_id, grant_id, period, amount, cause, source, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
--- name: FindLoss :one
-SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND source = $3;
+-- name: GrantAndGivenBack :many
+-- The grant of a source, and then what was given back of it.
+SELECT g.id, g.source, g.kind, g.amount, g.expires_at, coalesce((
+    SELECT sum(l.amount) FROM credit_losses l
+    WHERE l.account_id = g.account_id AND l.grant_id = g.id AND l.cause = 'taken_back'), 0)::bigint AS taken
+FROM credit_grants g
+WHERE g.account_id = sqlc.arg(account_id)
+  AND (g.source = sqlc.arg(source) OR starts_with(g.source, sqlc.arg(given_back)::text))
+ORDER BY g.source <> sqlc.arg(source), g.created_at, g.id;
 
--- name: TakenBackOfGrant :one
-SELECT g.kind, g.expires_at, coalesce(sum(l.amount), 0)::bigint AS amount
-FROM credit_grants g LEFT JOIN credit_losses l ON l.grant_id = g.id AND l.account_id = g.account_id AND l.cause = 'taken_back'
-WHERE g.account_id = $1 AND g.source = $2
-GROUP BY g.id;
+-- name: LossesOfSource :one
+SELECT count(*), coalesce(sum(amount), 0)::bigint AS amount FROM credit_losses
+WHERE account_id = $1 AND grant_id = ANY (sqlc.arg(grant_ids)::text[]) AND source = $2;
 
 -- name: LossesOfLeaving :many
 SELECT l.id, l.amount, g.expires_at

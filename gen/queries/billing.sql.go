@@ -57,17 +57,18 @@ func (q *Queries) CheckBy(ctx context.Context, arg CheckByParams) error {
 }
 
 const checked = `-- name: Checked :exec
-UPDATE billing_accounts SET check_at = NULL
-WHERE account_id = $1 AND check_at <= $2::timestamptz
+UPDATE billing_accounts
+SET check_at = CASE WHEN check_at > $1::timestamptz THEN check_at END, version = version + 1
+WHERE account_id = $2
 `
 
 type CheckedParams struct {
-	AccountID string
 	Now       time.Time
+	AccountID string
 }
 
 func (q *Queries) Checked(ctx context.Context, arg CheckedParams) error {
-	_, err := q.db.Exec(ctx, checked, arg.AccountID, arg.Now)
+	_, err := q.db.Exec(ctx, checked, arg.Now, arg.AccountID)
 	return err
 }
 
@@ -375,17 +376,6 @@ func (q *Queries) HandledStripeEvents(ctx context.Context, arg HandledStripeEven
 	return err
 }
 
-const hasBilledOverage = `-- name: HasBilledOverage :one
-SELECT EXISTS (SELECT FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0)
-`
-
-func (q *Queries) HasBilledOverage(ctx context.Context, accountID string) (bool, error) {
-	row := q.db.QueryRow(ctx, hasBilledOverage, accountID)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
-}
-
 const insertDuplicateSubscription = `-- name: InsertDuplicateSubscription :exec
 INSERT INTO duplicate_subscriptions (subscription_id, account_id, kept_id, found_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (subscription_id) DO NOTHING
@@ -532,8 +522,33 @@ func (q *Queries) ListAccountsWithNewOverage(ctx context.Context, arg ListAccoun
 	return items, nil
 }
 
+const listBilledOverage = `-- name: ListBilledOverage :many
+SELECT overage_id FROM overage_bills WHERE account_id = $1 AND state = 'billed' AND amount_cents > 0
+`
+
+func (q *Queries) ListBilledOverage(ctx context.Context, accountID string) ([]string, error) {
+	rows, err := q.db.Query(ctx, listBilledOverage, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []string{}
+	for rows.Next() {
+		var overage_id string
+		if err := rows.Scan(&overage_id); err != nil {
+			return nil, err
+		}
+		items = append(items, overage_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const listBillingAccountsToCheck = `-- name: ListBillingAccountsToCheck :many
-SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts WHERE check_at <= $1::timestamptz ORDER BY check_at LIMIT $2
+SELECT account_id, customer_id, subscription_id, subscription_status, current_period_end, version, busy_until, past_due_since, check_at FROM billing_accounts
+WHERE check_at <= $1::timestamptz AND customer_id IS NOT NULL ORDER BY check_at LIMIT $2
 `
 
 type ListBillingAccountsToCheckParams struct {

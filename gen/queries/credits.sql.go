@@ -449,23 +449,6 @@ func (q *Queries) FindGrant(ctx context.Context, arg FindGrantParams) (string, e
 	return id, err
 }
 
-const findLoss = `-- name: FindLoss :one
-SELECT amount FROM credit_losses WHERE account_id = $1 AND grant_id = $2 AND source = $3
-`
-
-type FindLossParams struct {
-	AccountID string
-	GrantID   string
-	Source    string
-}
-
-func (q *Queries) FindLoss(ctx context.Context, arg FindLossParams) (int64, error) {
-	row := q.db.QueryRow(ctx, findLoss, arg.AccountID, arg.GrantID, arg.Source)
-	var amount int64
-	err := row.Scan(&amount)
-	return amount, err
-}
-
 const findReservation = `-- name: FindReservation :one
 
 SELECT id, account_id, event_id, period, key_id, family, category, held, state, credits, uncollected, fingerprint, settlement, created_at, expires_at FROM reservations WHERE id = $1
@@ -556,6 +539,59 @@ func (q *Queries) FindReservedEvents(ctx context.Context, arg FindReservedEvents
 	for rows.Next() {
 		var i FindReservedEventsRow
 		if err := rows.Scan(&i.AccountID, &i.EventID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const grantAndGivenBack = `-- name: GrantAndGivenBack :many
+SELECT g.id, g.source, g.kind, g.amount, g.expires_at, coalesce((
+    SELECT sum(l.amount) FROM credit_losses l
+    WHERE l.account_id = g.account_id AND l.grant_id = g.id AND l.cause = 'taken_back'), 0)::bigint AS taken
+FROM credit_grants g
+WHERE g.account_id = $1
+  AND (g.source = $2 OR starts_with(g.source, $3::text))
+ORDER BY g.source <> $2, g.created_at, g.id
+`
+
+type GrantAndGivenBackParams struct {
+	AccountID string
+	Source    string
+	GivenBack string
+}
+
+type GrantAndGivenBackRow struct {
+	ID        string
+	Source    string
+	Kind      string
+	Amount    int64
+	ExpiresAt *time.Time
+	Taken     int64
+}
+
+// The grant of a source, and then what was given back of it.
+func (q *Queries) GrantAndGivenBack(ctx context.Context, arg GrantAndGivenBackParams) ([]GrantAndGivenBackRow, error) {
+	rows, err := q.db.Query(ctx, grantAndGivenBack, arg.AccountID, arg.Source, arg.GivenBack)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []GrantAndGivenBackRow{}
+	for rows.Next() {
+		var i GrantAndGivenBackRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Source,
+			&i.Kind,
+			&i.Amount,
+			&i.ExpiresAt,
+			&i.Taken,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -1108,6 +1144,29 @@ func (q *Queries) LossesOfLeaving(ctx context.Context, arg LossesOfLeavingParams
 	return items, nil
 }
 
+const lossesOfSource = `-- name: LossesOfSource :one
+SELECT count(*), coalesce(sum(amount), 0)::bigint AS amount FROM credit_losses
+WHERE account_id = $1 AND grant_id = ANY ($3::text[]) AND source = $2
+`
+
+type LossesOfSourceParams struct {
+	AccountID string
+	Source    string
+	GrantIds  []string
+}
+
+type LossesOfSourceRow struct {
+	Count  int64
+	Amount int64
+}
+
+func (q *Queries) LossesOfSource(ctx context.Context, arg LossesOfSourceParams) (LossesOfSourceRow, error) {
+	row := q.db.QueryRow(ctx, lossesOfSource, arg.AccountID, arg.Source, arg.GrantIds)
+	var i LossesOfSourceRow
+	err := row.Scan(&i.Count, &i.Amount)
+	return i, err
+}
+
 const markReserves = `-- name: MarkReserves :exec
 UPDATE balances SET reserves = true WHERE account_id = $1 AND NOT closed
 `
@@ -1335,29 +1394,4 @@ func (q *Queries) SpendKeyBudgets(ctx context.Context, arg SpendKeyBudgetsParams
 		arg.CreditLimits,
 	)
 	return err
-}
-
-const takenBackOfGrant = `-- name: TakenBackOfGrant :one
-SELECT g.kind, g.expires_at, coalesce(sum(l.amount), 0)::bigint AS amount
-FROM credit_grants g LEFT JOIN credit_losses l ON l.grant_id = g.id AND l.account_id = g.account_id AND l.cause = 'taken_back'
-WHERE g.account_id = $1 AND g.source = $2
-GROUP BY g.id
-`
-
-type TakenBackOfGrantParams struct {
-	AccountID string
-	Source    string
-}
-
-type TakenBackOfGrantRow struct {
-	Kind      string
-	ExpiresAt *time.Time
-	Amount    int64
-}
-
-func (q *Queries) TakenBackOfGrant(ctx context.Context, arg TakenBackOfGrantParams) (TakenBackOfGrantRow, error) {
-	row := q.db.QueryRow(ctx, takenBackOfGrant, arg.AccountID, arg.Source)
-	var i TakenBackOfGrantRow
-	err := row.Scan(&i.Kind, &i.ExpiresAt, &i.Amount)
-	return i, err
 }

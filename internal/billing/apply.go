@@ -14,10 +14,11 @@ type reading struct {
 	gone          bool // the customer was deleted
 	subscriptions []Subscription
 	topUps        []Payment
-	voided        []string // keys of items
+	voided        []string // overage
 }
 
-func (b *Billing) read(ctx context.Context, customerID string, mayBeGone, mayBeVoided bool) (r reading, err error) {
+// read asks the provider. Of billed, which is overage, it finds out what is void; what is billed meanwhile may be anew.
+func (b *Billing) read(ctx context.Context, customerID string, mayBeGone bool, billed []string) (r reading, err error) {
 	if mayBeGone {
 		// Only then: a key of another Stripe account finds no customer at all, and must not take everybody's plan.
 		_, exists, err := b.Provider.Customer(ctx, customerID)
@@ -28,10 +29,12 @@ func (b *Billing) read(ctx context.Context, customerID string, mayBeGone, mayBeV
 	if r.subscriptions, err = b.Provider.Subscriptions(ctx, customerID); err != nil {
 		return reading{}, err
 	}
-	if mayBeVoided {
-		if r.voided, err = b.Provider.VoidedItems(ctx, customerID); err != nil {
+	if len(billed) > 0 {
+		keys, err := b.Provider.VoidedItems(ctx, customerID)
+		if err != nil {
 			return reading{}, err
 		}
+		r.voided = slices.DeleteFunc(billed, func(id string) bool { return !slices.Contains(keys, overageKey+id) })
 	}
 	r.topUps, err = b.Provider.TopUps(ctx, customerID)
 	return r, err
@@ -60,7 +63,7 @@ func (b *Billing) project(ctx context.Context, accountID, customerID string, may
 		if err != nil {
 			return err
 		}
-		billed, err := hasBilledOverage(ctx, b.Pool, accountID)
+		billed, err := billedOverage(ctx, b.Pool, accountID)
 		if err != nil {
 			return err
 		}
@@ -105,7 +108,7 @@ func (b *Billing) applyTx(
 	if err := b.recordOverageTx(ctx, tx, accountID, customerID); err != nil {
 		return false, 0, err
 	}
-	if err := voidBills(ctx, tx, accountID, overageOf(r.voided)); err != nil {
+	if err := voidBills(ctx, tx, accountID, r.voided); err != nil {
 		return false, 0, err
 	}
 	if err := reviveStranded(ctx, tx, accountID, ended(r.subscriptions), b.Now()); err != nil {

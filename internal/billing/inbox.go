@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -145,5 +146,5 @@ func backoff(attempts int, failure error) time.Duration {
 // reason is what is kept of an error, for operators.
 func reason(failure error) string {
 	text := fmt.Sprint(failure)
-	return text[:min(len(text), longestReason)]
+	return strings.ToValidUTF8(text[:min(len(text), longestReason)], "") // half a character, Postgres would refuse
 }

@@ -177,17 +177,6 @@ func (bill Bill) item() OverageItem {
 // overageKey begins the keys of the items of overage.
 const overageKey = "overage:"
 
-// overageOf returns the overage that items are for.
-func overageOf(keys []string) []string {
-	ids := []string{}
-	for _, key := range keys {
-		if id, ok := strings.CutPrefix(key, overageKey); ok {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
 // dollars writes micro-dollars as an exact decimal.
 func dollars(micros int64) string {
 	text := strings.TrimRight(fmt.Sprintf("%d.%06d", micros/1e6, micros%1e6), "0")

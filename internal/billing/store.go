@@ -107,7 +107,7 @@ func checkBy(ctx context.Context, db queries.DBTX, accountID string, at time.Tim
 	return queries.New(db).CheckBy(ctx, queries.CheckByParams{AccountID: accountID, At: at})
 }
 
-// checked notes that the account has been read now.
+// checked notes that the account has been read now, and that nothing is bought but top-ups.
 func checked(ctx context.Context, db queries.DBTX, accountID string, now time.Time) error {
 	return queries.New(db).Checked(ctx, queries.CheckedParams{AccountID: accountID, Now: now})
 }

@@ -97,9 +97,9 @@ func reviveStranded(ctx context.Context, db queries.DBTX, accountID string, ende
 	return err
 }
 
-// hasBilledOverage reports whether an account has overage on an invoice, or on one to come.
-func hasBilledOverage(ctx context.Context, db queries.DBTX, accountID string) (bool, error) {
-	return queries.New(db).HasBilledOverage(ctx, accountID)
+// billedOverage returns the overage that an account has on an invoice, or on one to come.
+func billedOverage(ctx context.Context, db queries.DBTX, accountID string) (overageIDs []string, err error) {
+	return queries.New(db).ListBilledOverage(ctx, accountID)
 }
 
 // voidBills notes that the invoices were voided that overage was on.

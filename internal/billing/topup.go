@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"strconv"
 
 	"github.com/keymeter/keymeter/internal/credits"
 	"github.com/keymeter/keymeter/internal/fault"
@@ -67,31 +68,18 @@ func (b *Billing) applyTopUpTx(ctx context.Context, tx postgres.Tx, accountID st
 	if err := insertTopUp(ctx, tx, accountID, p, b.Now()); err != nil {
 		return err
 	}
-	more, change, err := reclaimTopUp(ctx, tx, p.SessionID, reclaimable(p))
+	asked := reclaimable(p)
+	more, change, err := reclaimTopUp(ctx, tx, p.SessionID, asked)
 	switch {
 	case err != nil:
 		return err
 	case more > 0:
-		return b.reclaimTx(ctx, tx, accountID, p.SessionID, change, more)
+		_, err = b.Credits.TakeBackTx(ctx, tx, accountID, p.SessionID, fmt.Sprintf("%s:%d", p.SessionID, change), more)
 	case more < 0:
-		_, err = b.Credits.GiveBackTx(ctx, tx, accountID, p.SessionID, -more, "Top-up, its money has stayed after all")
+		_, err = b.Credits.GiveBackTx(ctx, tx, accountID, p.SessionID, strconv.Itoa(int(change)), asked,
+			"Top-up, its money has stayed after all")
 	}
 	return err
-}
-
-// reclaimTx takes back what is unused of a top-up, or of what was given back of it before.
-func (b *Billing) reclaimTx(
-	ctx context.Context, tx postgres.Tx, accountID, sessionID string, change int32, more int64,
-) error {
-	by := fmt.Sprintf("%s:%d", sessionID, change)
-	for _, source := range []string{sessionID, credits.GivenBack(sessionID)} {
-		taken, err := b.Credits.TakeBackTx(ctx, tx, accountID, source, by, more)
-		if err != nil {
-			return err
-		}
-		more -= taken
-	}
-	return nil
 }
 
 // reclaimable is how many credits of a top-up its payer has no right to: all while it is disputed, else the refunded part

@@ -58,8 +58,8 @@ func (c *Credits) giveTx(ctx context.Context, tx postgres.Tx, b Balance, g Grant
 	return insertGrant(ctx, tx, b.Period, g)
 }
 
-// TakeBackTx takes back what is unused of the grant that a source gave, up to amount, and returns how much that was. by
-// names what caused it, so that it is taken once; the same again answers as the first time.
+// TakeBackTx takes back what is unused of the grant that a source gave, and of what was given back of it, up to amount, and
+// returns how much that was. by names what caused it, so that it is taken once; the same again answers as the first time.
 func (c *Credits) TakeBackTx(
 	ctx context.Context, tx postgres.Tx, accountID, source, by string, amount int64,
 ) (taken int64, err error) {
@@ -68,11 +68,11 @@ func (c *Credits) TakeBackTx(
 	if err != nil {
 		return 0, err
 	}
-	id, ok, err := findGrant(ctx, tx, accountID, source)
-	if err != nil || !ok {
+	grants, err := grantAndGivenBack(ctx, tx, accountID, source)
+	if err != nil || len(grants) == 0 {
 		return 0, err
 	}
-	if taken, ok, err = findLoss(ctx, tx, accountID, id, by); err != nil || ok {
+	if taken, ok, err := lossesBy(ctx, tx, accountID, grants, by); err != nil || ok {
 		return taken, err
 	}
 	ls, err := openLots(ctx, tx, accountID)
@@ -80,17 +80,21 @@ func (c *Credits) TakeBackTx(
 		return 0, err
 	}
 	burned, _ := ls.burns(b.spoken())
-	for i, l := range ls {
-		if l.id == id {
-			taken = min(amount, l.available-burned[i])
+	for _, g := range grants {
+		take := int64(0)
+		for i, l := range ls {
+			if l.id == g.id {
+				take = min(amount-taken, l.available-burned[i])
+			}
 		}
-	}
-	err = insertLoss(ctx, tx, loss{
-		id: c.ids.New("loss"), accountID: accountID, grantID: id, period: b.Period, amount: taken, cause: lostTakenBack,
-		source: by, at: now,
-	})
-	if err != nil {
-		return 0, err
+		taken += take
+		err = insertLoss(ctx, tx, loss{
+			id: c.ids.New("loss"), accountID: accountID, grantID: g.id, period: b.Period, amount: take, cause: lostTakenBack,
+			source: by, at: now,
+		})
+		if err != nil {
+			return 0, err
+		}
 	}
 	return taken, c.refreshTx(ctx, tx, b, now)
 }
@@ -98,23 +102,26 @@ func (c *Credits) TakeBackTx(
 // GivenBack names the source of what is given back, by what it was taken from.
 func GivenBack(source string) string { return "returned:" + source }
 
-// GiveBackTx gives what was taken back of the grant that a source gave, up to amount, and returns how much that is. It
-// does so once.
+// GiveBackTx gives what was taken back of the grant that a source gave and is more than keep, and returns how much that is.
+// by names what caused it, so that it is given once.
 func (c *Credits) GiveBackTx(
-	ctx context.Context, tx postgres.Tx, accountID, source string, amount int64, reason string,
+	ctx context.Context, tx postgres.Tx, accountID, source, by string, keep int64, reason string,
 ) (given int64, err error) {
 	now := c.now()
 	b, err := c.lockToChangeTx(ctx, tx, accountID, now)
 	if err != nil {
 		return 0, err
 	}
-	taken, err := takenBack(ctx, tx, accountID, source)
-	if err != nil {
+	grants, err := grantAndGivenBack(ctx, tx, accountID, source)
+	if err != nil || len(grants) == 0 {
 		return 0, err
 	}
-	given = min(amount, taken.amount)
+	given = grants[0].taken - keep
+	for _, back := range grants[1:] {
+		given += back.taken - back.amount
+	}
 	ok, err := c.giveTx(ctx, tx, b, Grant{
-		Kind: taken.kind, Amount: given, Source: GivenBack(source), Reason: reason, ExpiresAt: taken.expiresAt,
+		Kind: grants[0].kind, Amount: given, Source: GivenBack(source) + ":" + by, Reason: reason, ExpiresAt: grants[0].expiresAt,
 	}, now)
 	if err != nil || !ok {
 		return 0, err

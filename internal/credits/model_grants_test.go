@@ -275,6 +275,7 @@ func (a *modelAccount) giveMonthly(s modelStanding, now time.Time) {
 	if p.included > 0 {
 		return
 	}
+	a.comeBack(now)
 	if a.gave(a.monthly()) < 0 {
 		amount := s.plan.MonthlyCredits
 		if bridge := a.gave("bridge:" + a.monthly()); bridge >= 0 {
@@ -291,7 +292,6 @@ func (a *modelAccount) giveMonthly(s modelStanding, now time.Time) {
 		p.included = s.plan.MonthlyCredits
 		return
 	}
-	a.comeBack(now)
 	for _, before := range a.periods { // of the same month
 		if before.source == p.source && before.anchor.Equal(p.anchor) && before.months == p.months {
 			p.included = max(p.included, before.included)

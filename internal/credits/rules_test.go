@@ -93,10 +93,10 @@ func (r *rule) takesBack(source, by string, amount int64) (taken int64) {
 	return taken
 }
 
-func (r *rule) givesBack(source string, amount int64) (given int64) {
+func (r *rule) givesBack(source, by string, keep int64) (given int64) {
 	r.t.Helper()
 	require.NoError(r.t, postgres.InTx(r.t.Context(), r.pool, func(tx postgres.Tx) (err error) {
-		given, err = r.credits.GiveBackTx(r.t.Context(), tx, r.id, source, amount, "Won")
+		given, err = r.credits.GiveBackTx(r.t.Context(), tx, r.id, source, by, keep, "Won")
 		return err
 	}))
 	return given
@@ -197,6 +197,23 @@ func TestCarryover(t *testing.T) {
 			r.clock.Set(in2026(4, 25))
 			r.paid(plans.Pro, april)
 			r.has(150_000, 150_000)
+		},
+		"also when it comes back in the next month": func(r *rule) {
+			r.paid(plans.Pro, april)
+			r.uses("e", 50_000)
+			r.clock.Set(in2026(4, 20))
+			r.byHand(plans.Free)
+			r.clock.Set(in2026(5, 10))
+			r.paid(plans.Pro, in2026(5, 1))
+			r.has(350_000, 350_000)
+			r.clock.Set(in2026(6, 1))
+			r.paid(plans.Pro, in2026(6, 1))
+			r.has(400_000, 400_000)
+			r.clock.Set(in2026(6, 2))
+			r.byHand(plans.Free)
+			r.clock.Set(in2026(8, 1))
+			r.paid(plans.Pro, in2026(8, 1))
+			r.has(200_000, 200_000)
 		},
 		"a month of the 31st ends with February": func(r *rule) {
 			r.clock.Set(in2026(12, 31))
@@ -577,19 +594,27 @@ func TestGrants(t *testing.T) {
 			require.EqualValues(r.t, 6500, r.takesBack("t", "refund", 10_000))
 			r.has(6000, 6000)
 		},
-		"what was taken back can be given back, once, and taken again": func(r *rule) {
+		"what was taken back can be given back, and taken again, each once": func(r *rule) {
 			at := in2026(4, 20)
 			r.gives(Promotional, 10_000, "p", &at)
 			r.uses("e", 4000)
 			require.EqualValues(r.t, 6000, r.takesBack("p", "dispute", 10_000))
-			require.EqualValues(r.t, 5000, r.givesBack("p", 5000))
-			require.EqualValues(r.t, 0, r.givesBack("p", 1000))
+			require.EqualValues(r.t, 5000, r.givesBack("p", "won", 1000))
+			require.EqualValues(r.t, 0, r.givesBack("p", "won", 0))
 			r.has(4000+5000+2500, 5000+2500)
-			require.EqualValues(r.t, 300, r.takesBack(GivenBack("p"), "refund", 300))
+			for range 2 {
+				require.EqualValues(r.t, 300, r.takesBack("p", "refund", 300))
+			}
 			r.has(4000+4700+2500, 4700+2500)
+			require.EqualValues(r.t, 0, r.givesBack("p", "failed", 1300))
+			require.EqualValues(r.t, 1300, r.givesBack("p", "failed", 0))
+			r.has(4000+6000+2500, 6000+2500)
+			require.EqualValues(r.t, 6000, r.takesBack("p", "another", 10_000))
+			r.has(4000+2500, 2500)
+			require.EqualValues(r.t, 6000, r.givesBack("p", "won again", 0))
 			r.clock.Set(at)
 			r.has(4000+2500, 2500)
-			require.EqualValues(r.t, 0, r.givesBack("nothing", 1000))
+			require.EqualValues(r.t, 0, r.givesBack("nothing", "won", 0))
 		},
 		"the reversal of a closed period's event lasts as this one's credits": func(r *rule) {
 			r.paid(plans.Pro, april)

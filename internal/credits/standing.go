@@ -190,11 +190,15 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 	if b.Included > 0 {
 		return b, nil
 	}
+	if err := c.returnTx(ctx, tx, b, now); err != nil {
+		return b, err
+	}
 	source := monthlySource(b)
 	if _, given, err := findGrant(ctx, tx, b.AccountID, source); err != nil {
 		return b, err
 	} else if given {
-		return c.returnTx(ctx, tx, b, now)
+		b.Included, err = includedOfMonth(ctx, tx, b)
+		return b, err
 	}
 	b.Included = s.Plan.MonthlyCredits
 	used, err := c.endBridgeTx(ctx, tx, b, now)
@@ -210,14 +214,11 @@ func (c *Credits) monthlyTx(ctx context.Context, tx postgres.Tx, b Balance, s St
 
 func leavingSource(subscription string) string { return "left:" + subscription }
 
-// returnTx gives back what an account lost when it left the subscription, and has come back to in the same month.
-func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) (Balance, error) {
+// returnTx gives back what an account lost when it left the subscription, and has come back to, but for what has expired.
+func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now time.Time) error {
 	lost, err := leftOf(ctx, tx, b.AccountID, b.Cycle.Source)
 	if err != nil {
-		return b, err
-	}
-	if b.Included, err = includedOfMonth(ctx, tx, b); err != nil {
-		return b, err
+		return err
 	}
 	for _, l := range lost {
 		if l.expiresAt != nil && !l.expiresAt.After(now) {
@@ -228,10 +229,10 @@ func (c *Credits) returnTx(ctx context.Context, tx postgres.Tx, b Balance, now t
 			ExpiresAt: l.expiresAt,
 		}, now)
 		if err != nil {
-			return b, err
+			return err
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // carriedUntil is when credits that a period's plan includes expire.

@@ -86,28 +86,39 @@ func insertLoss(ctx context.Context, db queries.DBTX, l loss) error {
 	})
 }
 
-func findLoss(ctx context.Context, db queries.DBTX, accountID, grantID, source string) (amount int64, ok bool, err error) {
-	amount, err = queries.New(db).FindLoss(ctx,
-		queries.FindLossParams{AccountID: accountID, GrantID: grantID, Source: source})
-	if postgres.NoRows(err) {
-		return 0, false, nil
-	}
-	return amount, err == nil, err
+// takenGrant is a grant, and what was taken back of it.
+type takenGrant struct {
+	id            string
+	kind          Kind
+	amount, taken int64
+	expiresAt     *time.Time
 }
 
-// taken is what was taken back of a grant.
-type taken struct {
-	kind      Kind
-	amount    int64
-	expiresAt *time.Time
+// grantAndGivenBack returns the grant that a source gave, if it did, and then what was given back of it.
+func grantAndGivenBack(ctx context.Context, db queries.DBTX, accountID, source string) ([]takenGrant, error) {
+	rows, err := queries.New(db).GrantAndGivenBack(ctx, queries.GrantAndGivenBackParams{
+		AccountID: accountID, Source: source, GivenBack: GivenBack(source) + ":",
+	})
+	found := make([]takenGrant, len(rows))
+	for i, row := range rows {
+		found[i] = takenGrant{
+			id: row.ID, kind: Kind(row.Kind), amount: row.Amount, taken: row.Taken, expiresAt: row.ExpiresAt,
+		}
+	}
+	return found, err
 }
 
-func takenBack(ctx context.Context, db queries.DBTX, accountID, source string) (taken, error) {
-	row, err := queries.New(db).TakenBackOfGrant(ctx, queries.TakenBackOfGrantParams{AccountID: accountID, Source: source})
-	if postgres.NoRows(err) {
-		return taken{}, nil
+// lossesBy returns what a source took of grants. ok is false if it has not been there.
+func lossesBy(
+	ctx context.Context, db queries.DBTX, accountID string, grants []takenGrant, source string,
+) (amount int64, ok bool, err error) {
+	ids := make([]string, len(grants))
+	for i, g := range grants {
+		ids[i] = g.id
 	}
-	return taken{kind: Kind(row.Kind), amount: row.Amount, expiresAt: row.ExpiresAt}, err
+	row, err := queries.New(db).LossesOfSource(ctx,
+		queries.LossesOfSourceParams{AccountID: accountID, Source: source, GrantIds: ids})
+	return row.Amount, row.Count > 0, err
 }
 
 // countOverage returns how many overages of a period are in the ledger.

@@ -149,18 +149,7 @@ func TestOlderReadingIsNotWritten(t *testing.T) {
 	c := w.newCustomer()
 	w.subscribe(c, "pro")
 	w.reconcile()
-	handler, read, answer := w.sim.Handler(), make(chan struct{}), make(chan struct{})
-	var others atomic.Bool
-	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
-		recorder := httptest.NewRecorder()
-		handler.ServeHTTP(recorder, req)
-		if req.URL.Path == "/v1/subscriptions" && !others.Swap(true) {
-			close(read)
-			<-answer
-		}
-		res.WriteHeader(recorder.Code)
-		_, _ = res.Write(recorder.Body.Bytes())
-	}))
+	read, answer := w.holdAnswer("/v1/subscriptions")
 	w.clock.Advance(6 * time.Hour)
 	reconciled := make(chan error, 1)
 	go func() {
@@ -174,6 +163,23 @@ func TestOlderReadingIsNotWritten(t *testing.T) {
 	close(answer)
 	require.NoError(t, <-reconciled)
 	require.Equal(t, "free", w.subscription(c).Tier)
+}
+
+// holdAnswer keeps back Stripe's next answer about a path until answer is closed. read is closed when Stripe has made it.
+func (w *world) holdAnswer(path string) (read <-chan struct{}, answer chan<- struct{}) {
+	handler, made, goOn := w.sim.Handler(), make(chan struct{}), make(chan struct{})
+	var others atomic.Bool
+	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, req)
+		if req.Method == http.MethodGet && req.URL.Path == path && !others.Swap(true) {
+			close(made)
+			<-goOn
+		}
+		res.WriteHeader(recorder.Code)
+		_, _ = res.Write(recorder.Body.Bytes())
+	}))
+	return made, goOn
 }
 
 // An event that fails is tried again until it succeeds, whoever received it.
@@ -330,6 +336,19 @@ func TestCustomerDeleted(t *testing.T) {
 	w.call("POST", "/v1/billing/portal", nil, c.auth()).wantProblem(http.StatusConflict, "no_billing_account")
 	w.subscribe(c, "starter")
 	require.NotEqual(t, before, *w.account(c).StripeCustomerID)
+}
+
+// An account whose customer was deleted has nothing to be read: not even its checkout, which is over.
+func TestDeletedCustomerIsNotChecked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	w.reconcile()
+	w.atStripe("DELETE", "/v1/customers/"+w.customerID(w.newCustomer()), nil)
+	w.delivered()
+	w.clock.Advance(26 * time.Hour)
+	report := w.reconcile()
+	require.Zero(t, report.Checked)
+	require.Zero(t, report.Unreadable)
 }
 
 func TestCheckoutOfSuspendedAccount(t *testing.T) {

@@ -556,10 +556,13 @@ func TestWebhookBodyLimit(t *testing.T) {
 }
 
 // rewrite makes the simulator's answers about subscriptions say something else.
-func (w *world) rewrite(old, replacement string) {
+func (w *world) rewrite(old, replacement string) { w.rewriteOf("/v1/subscriptions", old, replacement) }
+
+// rewriteOf is rewrite, of what is at a path.
+func (w *world) rewriteOf(path, old, replacement string) {
 	handler := w.sim.Handler()
 	w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
-		if req.Method != http.MethodGet || req.URL.Path != "/v1/subscriptions" {
+		if req.Method != http.MethodGet || req.URL.Path != path {
 			handler.ServeHTTP(res, req)
 			return
 		}

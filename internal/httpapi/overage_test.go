@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -243,6 +244,31 @@ func TestOverageThatIsRefused(t *testing.T) {
 	retry("ovg_nobody").wantProblem(http.StatusNotFound, "overage_not_found")
 }
 
+// The message of a refusal is kept as far as it fits, whatever characters it has.
+func TestOverageThatIsRefusedAtLength(t *testing.T) {
+	t.Parallel()
+	for n := range 3 {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, withStripe)
+			w.overspent()
+			handler := w.sim.Handler()
+			w.stripeAnswers.Store(http.HandlerFunc(func(res http.ResponseWriter, req *http.Request) {
+				if req.Method != http.MethodPost || req.URL.Path != "/v1/invoiceitems" {
+					handler.ServeHTTP(res, req)
+					return
+				}
+				res.WriteHeader(http.StatusBadRequest)
+				_, _ = fmt.Fprintf(res, `{"error":{"type":"invalid_request_error","message":"%s%s"}}`,
+					strings.Repeat("-", n), strings.Repeat("’", 500))
+			}))
+			w.at(renewal.Add(time.Second))
+			w.delivered()
+			w.bills("parked", 1)
+		})
+	}
+}
+
 // Whoever voids an invoice waives what is on it. That is seen, and can be taken back.
 func TestOverageOnAVoidInvoice(t *testing.T) {
 	t.Parallel()
@@ -275,6 +301,35 @@ func TestOverageOnAVoidInvoice(t *testing.T) {
 	})
 	w.told("evt_more", "invoice.voided", customerID)
 	w.bills("billed", 1)
+}
+
+// Overage that is billed anew while the customer is read is not taken for what was voided.
+func TestOverageIsBilledAnewMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c, customerID := w.overspent()
+	w.at(renewal.Add(time.Second))
+	w.delivered()
+	w.bills("billed", 1)
+	w.spend(c, "more", 450_000)
+	require.NoError(t, w.sim.SetCard(customerID, stripesim.Card{Outcome: stripesim.Declines}))
+	w.at(renewal.Add(2 * time.Hour))
+	w.delivered()
+	w.bills("billed", 2) // the other one is for the next invoice
+	w.atStripe("POST", "/v1/invoices/"+w.invoices(customerID)[0].ID+"/void", nil)
+	w.delivered()
+	w.bills("voided", 1)
+
+	read, answer := w.holdAnswer("/v1/checkout/sessions")
+	w.webhook(webhookSecret, hint("evt_again", "invoice.voided", customerID)).want(http.StatusOK)
+	<-read
+	w.call("POST", "/v1/billing/overage/"+w.problems().Overage[0].ID+"/retry", nil, bearer(theOperatorToken)).
+		want(http.StatusNoContent)
+	w.bills("billed", 2)
+	close(answer)
+	w.workedOff()
+	w.bills("billed", 2)
+	require.Empty(t, w.problems().Overage)
 }
 
 // A period that ends once more, since a backup was restored, is not billed again; and if it ends otherwise, that is seen.

@@ -90,6 +90,74 @@ func TestDisputeOfATopUpIsWon(t *testing.T) {
 	require.Equal(t, int64(8000), remaining(), "once")
 }
 
+// The money of a top-up may go and come more than once: a refund fails, and then a dispute is won.
+func TestMoneyOfATopUpGoesAndComes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	payment := w.buy(c, 10_000)
+	remaining := func() int64 { return w.subscription(c).Credits.Remaining }
+	_, err := w.sim.Refund(payment, 300)
+	require.NoError(t, err)
+	w.delivered()
+	require.Equal(t, int64(2500+7000), remaining())
+	w.rewriteOf("/v1/checkout/sessions", `"amount_refunded":300`, `"amount_refunded":0`)
+	w.told("evt_failed", "charge.refund.updated", w.customerID(c))
+	require.Equal(t, int64(2500+10_000), remaining())
+	dispute, err := w.sim.OpenDispute(payment)
+	require.NoError(t, err)
+	w.delivered()
+	require.Equal(t, int64(2500), remaining())
+	require.NoError(t, w.sim.CloseDispute(dispute, true))
+	w.delivered()
+	require.Equal(t, int64(2500+10_000), remaining())
+}
+
+// A reading of top-ups that took long does not undo what was read after it.
+func TestOlderReadingOfTopUpsIsNotWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	dispute, err := w.sim.OpenDispute(w.buy(c, 10_000))
+	require.NoError(t, err)
+	w.delivered()
+	w.reconcile()
+	require.Equal(t, int64(2500), w.subscription(c).Credits.Remaining)
+	w.clock.Advance(26 * time.Hour) // the checkout is looked at once more
+	read, answer := w.holdAnswer("/v1/disputes")
+	reconciled := make(chan error, 1)
+	go func() {
+		_, err := w.app.Reconcile(context.Background())
+		reconciled <- err
+	}()
+	<-read
+	require.NoError(t, w.sim.CloseDispute(dispute, true))
+	w.delivered()
+	require.Equal(t, int64(12_500), w.subscription(c).Credits.Remaining)
+	close(answer)
+	require.NoError(t, <-reconciled)
+	require.Equal(t, int64(12_500), w.subscription(c).Credits.Remaining)
+}
+
+// A dispute that is won gives back what it took, and not what a refund did.
+func TestARefundStaysWhenADisputeIsWon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	c := w.newCustomer()
+	payment := w.buy(c, 10_000)
+	w.spend(c, "used", 2500+9000)
+	_, err := w.sim.Refund(payment, 500)
+	require.NoError(t, err)
+	w.delivered()
+	require.Zero(t, w.subscription(c).Credits.Remaining)
+	dispute, err := w.sim.OpenDispute(payment)
+	require.NoError(t, err)
+	w.delivered()
+	require.NoError(t, w.sim.CloseDispute(dispute, true))
+	w.delivered()
+	require.Zero(t, w.subscription(c).Credits.Remaining)
+}
+
 // A purchase that no event tells of, not even Stripe's list of them, is found all the same.
 func TestReconcileFindsAPurchaseWithoutAnyEvent(t *testing.T) {
 	t.Parallel()

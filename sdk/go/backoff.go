@@ -24,10 +24,16 @@ func (b backoff) span(try int) time.Duration {
 	return min(span, b.most)
 }
 
-// wait pauses after a try that failed. It returns an error if there is no time left for another one.
+// longestWait is what a server may ask to wait at most. Whoever is served meanwhile gets an answer rather than that.
+const longestWait = 30 * time.Second
+
+// wait pauses after a try that failed. It returns an error if there is no time left for another one, or if it would be long.
 func (b backoff) wait(ctx context.Context, try int, failure error) error {
 	pause := rand.N(b.span(try) + 1) //nolint:gosec // spreads retries, and guards no secret
 	if e := (*Error)(nil); errors.As(failure, &e) {
+		if e.RetryAfter > longestWait {
+			return failure
+		}
 		pause += e.RetryAfter
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < pause {

@@ -58,7 +58,7 @@ func WithRetries(retries int) Option {
 }
 
 // WithBackoff sets the pauses before retries. Each is a random part of a span that begins at first, doubles each time
-// and ends at most; what Retry-After asks for comes on top. If not set, they are 100 milliseconds and 5 seconds.
+// and ends at most; what Retry-After asks for comes on top, 30 seconds at most. If not set, they are 100 milliseconds and 5 seconds.
 func WithBackoff(first, most time.Duration) Option {
 	return func(c *Client) { c.backoff = backoff{first, most} }
 }

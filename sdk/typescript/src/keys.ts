@@ -67,7 +67,7 @@ export class Keys {
    * that the cost is spent once; it is random if left out. A refusal is an answer, an error never is one.
    */
   verify(body: Body<"verifyKey">, options: CallOptions = {}): Promise<VerifyKeyResult> {
-    const sent = body.cost === undefined ? body : { eventId: crypto.randomUUID(), ...body };
+    const sent = body.cost === undefined ? body : { ...body, eventId: body.eventId ?? crypto.randomUUID() };
     return this.#http.repeatable(options, (init) => this.#http.api.POST("/v1/keys/verify", { ...init, body: sent }));
   }
 }

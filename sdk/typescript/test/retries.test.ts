@@ -53,13 +53,16 @@ test("two calls have two Idempotency-Keys, and a given one is sent as it is", as
   assert.equal(c.key, d.key);
 });
 
-test("a verify whose answer was lost spends once", async () => {
-  const used = (await km.usage.get()).credits.used;
-  proxy.next.push(lose);
-  const verdict = await service.keys.verify({ key: customer.key, cost: { category: "rag", credits: 5 } });
-  assert.equal(verdict.duplicate, true);
-  assert.equal((await km.usage.get()).credits.used, used + 5);
-});
+for (const [name, id] of Object.entries({ "no eventId": {}, "an eventId that is undefined": { eventId: undefined } })) {
+  test(`a verify with ${name} whose answer was lost spends once`, async () => {
+    const used = (await km.usage.get()).credits.used;
+    proxy.next.push(lose);
+    const cost = { category: "rag", credits: 5 } as const;
+    const verdict = await service.keys.verify({ key: customer.key, cost, ...(id as { eventId?: string }) });
+    assert.equal(verdict.duplicate, true);
+    assert.equal((await km.usage.get()).credits.used, used + 5);
+  });
+}
 
 test("an event whose answer was lost counts once", async () => {
   const used = (await km.usage.get()).credits.used;
