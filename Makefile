@@ -31,7 +31,7 @@ generate: $(TOOLS)/.built ## Write gen/ and the SDK for Go from openapi.yaml and
 	$(TOOLS)/oapi-codegen -config tools/oapi-client.yaml openapi.yaml
 	$(TOOLS)/sqlc generate
 
-drift: ## Fail if gen/ or go.mod is not what its sources make
+drift: ## Fail if gen/, the SDK for Go or go.mod is not what its sources make
 	scripts/drift
 
 contract: ## Lint openapi.yaml, and fail if it breaks clients of the last release

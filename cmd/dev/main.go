@@ -171,10 +171,10 @@ func printNext(url, simulator string) {
 	fmt.Printf(`
 Keymeter is at %[1]s, with a Stripe simulator at %[2]s. No money moves.
 
-  %[1]s/docs                 the API, to try in a browser
-  . %[3]s/dev.env            credentials of a demo account, for your shell
+  %-28[4]s the API, to try in a browser; to read: /reference
+  %-28[5]s credentials of a demo account, for your shell
   curl -H "Authorization: Bearer $KEYMETER_API_KEY" $KEYMETER_URL/v1/usage
 
 docs/quickstart.md goes on from here to a paid subscription. Ctrl-C stops everything; the data stays in %[3]s/.
-`, url, simulator, home)
+`, url, simulator, home, url+"/docs", ". "+home+"/dev.env")
 }

@@ -10,7 +10,8 @@ import (
 func ledgerVerify() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "recompute every balance and total from the ledger's entries and report what differs",
-		Action: verifyLedger,
+		Description: settingsOfServe,
+		Action:      verifyLedger,
 	}
 }
 

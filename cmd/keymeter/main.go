@@ -38,9 +38,12 @@ func command(out io.Writer) *cli.Command {
 		Name: "keymeter", Usage: "API keys, credits and Stripe billing behind one OpenAPI contract", Writer: out,
 		Commands: []*cli.Command{
 			{Name: "serve", Usage: "run the server", Description: settings(), Action: serve},
-			{Name: "migrate", Usage: "bring the database's schema up to date", Action: migrate},
+			{
+				Name: "migrate", Usage: "bring the database's schema up to date", Description: "Setting: KEYMETER_DATABASE_URL.",
+				Action: migrate,
+			},
 			{Name: "account", Usage: "manage accounts", Commands: []*cli.Command{{
-				Name: "create", Usage: "create an account and print its id",
+				Name: "create", Usage: "create an account and print its id", Description: settingsOfServe,
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "name", Usage: "a name for people to read", Required: true},
 					&cli.StringFlag{Name: "external-id", Usage: "your own id for the account"},
@@ -49,7 +52,7 @@ func command(out io.Writer) *cli.Command {
 				Action: createAccount,
 			}}},
 			{Name: "key", Usage: "manage keys", Commands: []*cli.Command{{
-				Name: "create", Usage: "create a key for an account and print it, once",
+				Name: "create", Usage: "create a key for an account and print it, once", Description: settingsOfServe,
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "account", Usage: "the account's id", Required: true},
 					&cli.StringFlag{Name: "name", Usage: "a name for people to read", Value: "Default"},
@@ -63,6 +66,8 @@ func command(out io.Writer) *cli.Command {
 		},
 	}
 }
+
+const settingsOfServe = "Settings are those of serve."
 
 func settings() string {
 	var list strings.Builder

@@ -34,7 +34,7 @@ func stripeSync() *cli.Command {
 func stripeReconcile() *cli.Command {
 	return &cli.Command{
 		Name: "reconcile", Usage: "compare with Stripe now, as servers do every minute, and print what was found",
-		Description: "Settings are those of serve.",
+		Description: settingsOfServe,
 		Action:      reconcileStripe,
 	}
 }

@@ -47,7 +47,7 @@ func (b *Billing) accountOf(ctx context.Context, customerID string) (string, err
 		return accountID, err
 	}
 	// A process that died between creating the customer and noting it left the account's id at the provider.
-	accountID, err = b.Provider.CustomerAccount(ctx, customerID)
+	accountID, _, err = b.Provider.Customer(ctx, customerID)
 	if err != nil || accountID == "" {
 		return "", err
 	}

@@ -46,9 +46,8 @@ type Provider interface {
 	// CreateCustomer creates the account's customer and returns its id. The same account and generation yield the same
 	// customer.
 	CreateCustomer(ctx context.Context, c Contact) (string, error)
-	// CustomerAccount returns the account id that a customer was created for, "" if none.
-	CustomerAccount(ctx context.Context, customerID string) (string, error)
-	// Customer is CustomerAccount and whether the customer exists: one that was deleted does not.
+	// Customer returns the account id that a customer was created for, "" if none, and whether it exists: one that was
+	// deleted does not.
 	Customer(ctx context.Context, customerID string) (accountID string, exists bool, err error)
 
 	// CreateCheckout creates a checkout that ends in a subscription.

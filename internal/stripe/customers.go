@@ -39,13 +39,7 @@ func customerKey(contact billing.Contact) string {
 	return key
 }
 
-// CustomerAccount returns the account id that a customer was created for, "" if none.
-func (c *Client) CustomerAccount(ctx context.Context, customerID string) (string, error) {
-	accountID, _, err := c.Customer(ctx, customerID)
-	return accountID, err
-}
-
-// Customer returns the account id that a customer was created for, and whether it exists. Of a deleted customer Stripe
+// Customer returns the account id that a customer was created for, "" if none, and whether it exists. Of a deleted customer Stripe
 // keeps the id alone.
 func (c *Client) Customer(ctx context.Context, customerID string) (accountID string, exists bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

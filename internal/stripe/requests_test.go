@@ -197,9 +197,6 @@ func TestCustomer(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			client, _ := newClient(t, answers(c.status, c.answer))
-			got, err := client.CustomerAccount(t.Context(), "cus_1")
-			require.NoError(t, err)
-			require.Equal(t, c.want, got)
 			got, exists, err := client.Customer(t.Context(), "cus_1")
 			require.NoError(t, err)
 			require.Equal(t, c.want, got)

@@ -135,8 +135,8 @@ func calls(t *testing.T) []call {
 			_, err := c.CreateCustomer(ctx, billing.Contact{AccountID: "acct_" + key, Name: "Acme"})
 			return err
 		}, []string{"POST /v1/customers", "POST /v1/customers/{id}"}},
-		{"CustomerAccount", func(ctx context.Context, c *Client, _ string) error {
-			_, err := c.CustomerAccount(ctx, "cus_1")
+		{"Customer", func(ctx context.Context, c *Client, _ string) error {
+			_, _, err := c.Customer(ctx, "cus_1")
 			return err
 		}, []string{"GET /v1/customers/{id}"}},
 		{"CreateCheckout", func(ctx context.Context, c *Client, key string) error {
