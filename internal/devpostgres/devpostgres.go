@@ -70,11 +70,11 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s, err := start(ctx, o)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlock(lock))
 	}
 	go func() {
 		<-s.process.done
-		_ = lock.Close() // only now may another process use the folder
+		_ = unlock(lock) // only now may another process use the folder
 		close(s.done)
 	}()
 	return s, nil
@@ -174,7 +174,7 @@ func Remove(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = lock.Close() }()
+	defer func() { _ = unlock(lock) }()
 	for _, home := range []string{dir, substituteDir(dir)} {
 		c := cluster{home: home}
 		if err := stopStray(ctx, c.dataDir(), slog.New(slog.DiscardHandler)); err != nil {

@@ -219,6 +219,20 @@ func TestStop_killsAfterDeadline(t *testing.T) {
 	require.Equal(t, 1, ask[int](t, s.URL("postgres"), "SELECT 1"))
 }
 
+func TestUnlock_whileAChildHasTheFileOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	lock, err := lockDir(dir)
+	require.NoError(t, err)
+	childs, err := syscall.Dup(int(lock.Fd()))
+	require.NoError(t, err)
+	defer func() { _ = syscall.Close(childs) }()
+	require.NoError(t, unlock(lock))
+	again, err := lockDir(dir)
+	require.NoError(t, err)
+	require.NoError(t, unlock(again))
+}
+
 func TestDone_whenTheServerDies(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, testOptions(clusterDir(t), false))

@@ -34,7 +34,7 @@ func (i installer) install(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer func() { _ = lock.Close() }()
+		defer func() { _ = unlock(lock) }()
 	}
 	npmErr := i.npm(ctx)
 	if npmErr == nil {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// lockDir makes this process the owner of dir, creating it if missing, until the returned file is closed or the
+// lockDir makes this process the owner of dir, creating it if missing, until the returned file is unlocked or the
 // process ends, even by SIGKILL.
 func lockDir(dir string) (*os.File, error) {
 	// Others must be able to pass through: as root, the server runs as another user. The data itself is closed to them.
@@ -39,7 +39,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// lockFile waits for the lock on a file that guards a short piece of work; closing the file unlocks it.
+// lockFile waits for the lock on a file that guards a short piece of work.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -49,6 +49,11 @@ func lockFile(path string) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// unlock gives a lock up. To close the file would not do: a child that is about to begin has it open for a moment.
+func unlock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
 func writeString(f *os.File, s string) error {
