@@ -121,7 +121,7 @@ func TestLives(t *testing.T) {
 	worlds, checks := 1, 12
 	known := os.Getenv("KEYMETER_TEST_LONG")+os.Getenv("KEYMETER_LIVES") == ""
 	if os.Getenv("KEYMETER_TEST_LONG") != "" {
-		worlds, checks = 40, 50
+		worlds, checks = 20, 50
 	}
 	if n, err := strconv.Atoi(os.Getenv("KEYMETER_LIVES")); err == nil {
 		worlds, checks = (n+99)/100, min(n, 100)
