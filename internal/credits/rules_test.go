@@ -458,6 +458,18 @@ func TestOverage(t *testing.T) {
 			r.has(50_000, 50_000)
 			r.owes([2]int64{30_000, 1000})
 		},
+		"within a limit of the account's own is not billed by being read, and is covered by what comes": func(r *rule) {
+			over(r)
+			none := int64(0)
+			require.NoError(r.t, postgres.InTx(r.t.Context(), r.pool, func(tx postgres.Tx) error {
+				return r.credits.SetOverageLimitTx(r.t.Context(), tx, r.id, &none)
+			}))
+			r.refuses(1)
+			r.reads(plans.Starter, Full)
+			r.owes()
+			r.gives(TopUp, 40_000, "t", nil)
+			r.has(90_000, 10_000)
+		},
 		"before an upgrade is billed at the old price, and eats none of the new credits": func(r *rule) {
 			over(r)
 			r.paid(plans.Pro, late)
