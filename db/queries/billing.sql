@@ -57,14 +57,15 @@ SELECT unnest(sqlc.arg(ids)::text[]), unnest(sqlc.arg(types)::text[]), unnest(sq
 ON CONFLICT (id) DO NOTHING;
 
 -- name: ClaimStripeEvents :many
--- The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer.
+-- The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer. One that comes
+-- meanwhile may sort before it, and waits as well.
 WITH first AS (
     SELECT e.id, e.customer_id FROM stripe_events e
     WHERE e.handled_at IS NULL AND e.next_attempt_at <= sqlc.arg(now)::timestamptz
       AND NOT EXISTS (
           SELECT FROM stripe_events o
           WHERE o.handled_at IS NULL AND o.customer_id = e.customer_id
-            AND (o.received_at, o.id) < (e.received_at, e.id))
+            AND ((o.received_at, o.id) < (e.received_at, e.id) OR o.next_attempt_at > sqlc.arg(now)::timestamptz))
     ORDER BY e.next_attempt_at
     LIMIT 1
     FOR UPDATE OF e SKIP LOCKED

@@ -156,7 +156,7 @@ WITH first AS (
       AND NOT EXISTS (
           SELECT FROM stripe_events o
           WHERE o.handled_at IS NULL AND o.customer_id = e.customer_id
-            AND (o.received_at, o.id) < (e.received_at, e.id))
+            AND ((o.received_at, o.id) < (e.received_at, e.id) OR o.next_attempt_at > $2::timestamptz))
     ORDER BY e.next_attempt_at
     LIMIT 1
     FOR UPDATE OF e SKIP LOCKED
@@ -179,7 +179,8 @@ type ClaimStripeEventsRow struct {
 	Attempts   int32
 }
 
-// The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer.
+// The first open event of a customer stands for all of them: whoever has claimed it has claimed the customer. One that comes
+// meanwhile may sort before it, and waits as well.
 func (q *Queries) ClaimStripeEvents(ctx context.Context, arg ClaimStripeEventsParams) ([]ClaimStripeEventsRow, error) {
 	rows, err := q.db.Query(ctx, claimStripeEvents, arg.Until, arg.Now)
 	if err != nil {
