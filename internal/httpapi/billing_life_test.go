@@ -117,6 +117,24 @@ func TestOldEventsAreForgotten(t *testing.T) {
 	require.Equal(t, 1, w.count("stripe_events WHERE id = 'evt_open'"), "it is not handled yet")
 }
 
+// While a worker has a customer, what comes for it waits, also if it sorts before what that worker has.
+func TestOneWorkerHasACustomer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withStripe)
+	customerID := w.customerID(w.newCustomer())
+	_, err := w.pool.Exec(context.Background(), `INSERT INTO stripe_events (id, type, customer_id, received_at, next_attempt_at)
+		VALUES ('evt_b', 'invoice.paid', $1, $2, $3), ('evt_a', 'invoice.paid', $1, $2, $2)`,
+		customerID, w.clock.Now(), w.clock.Now().Add(time.Minute))
+	require.NoError(t, err)
+	open := "stripe_events WHERE handled_at IS NULL AND customer_id = $1"
+	_, err = w.app.Reconcile(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, 2, w.count(open, customerID))
+	w.clock.Advance(time.Minute) // that worker has died
+	w.reconcile()
+	require.Zero(t, w.count(open, customerID))
+}
+
 func TestReconcileOneAtATime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withStripe)
